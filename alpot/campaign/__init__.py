@@ -1,0 +1,1 @@
+"""Decides what is done next, and carries it out; knows no atoms."""

@@ -1,0 +1,1 @@
+"""Where the potential is tried: schedules of temperature and density, batched dynamics, uncertainty, walkers."""

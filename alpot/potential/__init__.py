@@ -1,0 +1,1 @@
+"""What is learned: descriptor, ensemble, training and the ASE calculator; knows nothing of campaigns."""

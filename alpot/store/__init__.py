@@ -1,0 +1,1 @@
+"""What must never be lost: the campaign directory, the ledger, labels and datasets."""

@@ -1,0 +1,259 @@
+"""Decides what is done next: a pure function of what is durably known.
+
+A decision is the event that records it. The queue of work lives in the state, not in the executor: something is
+started only when a slot is free for it, so that with one worker and one seed the decisions are always the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alpot.campaign import events
+from alpot.campaign.events import Ending, Task
+from alpot.campaign.state import BLAMELESS, State
+from alpot.campaign.subject import Kind
+from alpot.errors import FailureClass
+from alpot.store.ledger import Event
+
+#: Attempts at an explore, score, train or assess task.
+_ATTEMPTS = 3
+#: A task that has lost so many workers is taken to be the cause.
+_WORKERS_LOST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """What the user asked for, as far as decisions depend on it; the fields are those of the campaign file.
+
+    Attributes:
+        slots: tasks that run at the same time, by pool of workers.
+        pool_of: the pool that runs a kind of task.
+    """
+
+    slots: Mapping[str, int]
+    pool_of: Mapping[Kind, str]
+    initial_labels: int
+    labels_per_generation: int
+    waiting_candidates: int
+    attempts: int
+    max_labels: int
+    max_failures: int
+    max_generations: int | None = None
+    force_error: float | None = None
+    audit_labels: int = 2
+    quiet_time: float | None = None
+
+    def limit(self, rule: str) -> float | None:
+        """The limit of a rule to stop, None if it has none."""
+        return getattr(self, rule, None)
+
+
+def decide(state: State, settings: PolicySettings) -> Event | None:
+    """The next decision; None if there is nothing to decide before something else happens."""
+    if state.stop_requested or state.finished is not None:
+        return None
+    if state.ending is not None:
+        return _conclude(state, settings, state.ending)
+    ending = _ending(state, settings)
+    if ending is not None:
+        return events.ending_began(ending)
+    # Training, assessment and scoring come before labels: there is at most one of each, so they cannot starve the
+    # labels, whereas a long queue of labels, chosen by an outdated model, could put off training for days.
+    for rule in (_retry, _assess, _train, _score, _label, _explore):
+        event = rule(state, settings)
+        if event is not None:
+            return event
+    if not state.tasks:
+        reason = "nothing is left to do: no generation was good enough to explore with"
+        if state.generations == 0:
+            reason = f"nothing is left to do: no initial structure got a label ({_counted(state.rejected)})"
+        return events.ending_began(Ending("stuck", None, reason, failed=True))
+    return None
+
+
+def is_lifted(ending: Ending, settings: PolicySettings) -> bool:
+    """Whether the user has changed the limit that brought about an ending."""
+    return settings.limit(ending.rule) != ending.limit
+
+
+# ----------------------------------------------------------------------------------------------------- the loop
+
+
+def _retry(state: State, settings: PolicySettings) -> Event | None:
+    for task in state.failed.values():
+        event = _verdict(state, settings, task)
+        if event.kind == "task_abandoned":
+            return event
+        is_affordable = (
+            task.kind != Kind.LABEL or state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
+        )
+        if is_affordable and _free_slots(state, settings, task.kind):
+            return event
+    return None
+
+
+def _assess(state: State, settings: PolicySettings) -> Event | None:
+    if state.unassessed is None or state.pending(Kind.ASSESS) or not _free_slots(state, settings, Kind.ASSESS):
+        return None
+    return _start_assessment(state, state.unassessed, final=False)
+
+
+def _train(state: State, settings: PolicySettings) -> Event | None:
+    if state.unassessed is not None or state.pending(Kind.TRAIN) or not _free_slots(state, settings, Kind.TRAIN):
+        return None
+    if state.generations > 0:
+        due = state.unseen >= settings.labels_per_generation
+    else:
+        due = state.unseen > 0 and (state.train_labels >= settings.initial_labels or _initial_is_done(state))
+    return _start_training(state) if due else None
+
+
+def _score(state: State, settings: PolicySettings) -> Event | None:
+    if not state.stale or state.pending(Kind.SCORE) or not _free_slots(state, settings, Kind.SCORE):
+        return None
+    return _start(state, Kind.SCORE, {"generation": state.promoted, "candidates": list(state.stale)})
+
+
+def _label(state: State, settings: PolicySettings) -> Event | None:
+    candidate = state.next_candidate
+    if candidate is None or not _free_slots(state, settings, Kind.LABEL) or _labels_left(state, settings) <= 0:
+        return None
+    return _start(state, Kind.LABEL, {"candidate": candidate.id})
+
+
+def _explore(state: State, settings: PolicySettings) -> Event | None:
+    if not _free_slots(state, settings, Kind.EXPLORE):
+        return None
+    if state.generations == 0:
+        wanted = settings.initial_labels - state.train_labels
+        if state.initial_found or state.pending(Kind.EXPLORE) or wanted <= 0:
+            return None
+        return _start(state, Kind.EXPLORE, {"generation": None, "starts": wanted})
+    if state.promoted is None:
+        return None
+    # What the explorations in flight will find counts too, or a thousand free workers would explore all at once.
+    expected = state.in_flight[Kind.EXPLORE] * max(1.0, state.discoveries / max(1, state.explorations))
+    backlog = len(state.waiting) + len(state.stale) + expected
+    if backlog > settings.waiting_candidates or backlog >= _labels_left(state, settings):
+        return None
+    return _start(state, Kind.EXPLORE, {"generation": state.promoted})
+
+
+def _initial_is_done(state: State) -> bool:
+    return not (state.pending(Kind.EXPLORE) or state.waiting or state.labelling) and (
+        state.initial_found or state.train_labels > 0
+    )
+
+
+def _labels_left(state: State, settings: PolicySettings) -> int:
+    return settings.max_labels - state.calculations - len(state.labelling)
+
+
+# -------------------------------------------------------------------------------------------------- the failures
+
+
+def _verdict(state: State, settings: PolicySettings, task: Task) -> Event:
+    """Another attempt, or the end of a task of which one has failed."""
+    failures = state.failures_of[task.id]
+    if failures[FailureClass.NODE_LOST] >= _WORKERS_LOST:
+        return events.task_abandoned(task.id, "kills its worker", counts=True)
+    blameless = BLAMELESS if task.kind == Kind.LABEL else {FailureClass.NODE_LOST}
+    blamed = {failure: count for failure, count in failures.items() if failure not in blameless}
+    if FailureClass.UNPHYSICAL_GEOMETRY in blamed:
+        # A verdict on the structure, not a failure of the code: the same structure would give it again.
+        return events.task_abandoned(task.id, FailureClass.UNPHYSICAL_GEOMETRY, counts=False)
+    if sum(blamed.values()) >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
+        return events.task_abandoned(task.id, max(blamed, key=lambda failure: blamed[failure]), counts=True)
+    return events.task_started(task.again())
+
+
+# ---------------------------------------------------------------------------------------------------- the ending
+
+
+def _ending(state: State, settings: PolicySettings) -> Ending | None:
+    """The first rule to stop that is met."""
+    if state.missing_program:
+        return Ending("missing_program", None, f"no label can be computed: {state.missing_program}", failed=True)
+    if state.training_failure:
+        return Ending("training", None, f"training failed {_ATTEMPTS} times: {state.training_failure}", failed=True)
+    if state.given_up > settings.max_failures:
+        reason = f"{state.given_up} tasks failed for good, {settings.max_failures} may"
+        reason = f"{reason} (failed attempts: {_counted(state.failures)})"
+        return Ending("max_failures", settings.max_failures, reason, failed=True)
+    if state.calculations >= settings.max_labels:
+        reason = f"the budget of {settings.max_labels} labels is spent"
+        return Ending("max_labels", settings.max_labels, reason)
+    if settings.max_generations is not None and state.generations >= settings.max_generations:
+        reason = f"{state.generations} generations were trained"
+        return Ending("max_generations", settings.max_generations, reason)
+    if _is_accurate(state, settings):
+        reason = f"the force error on audit labels is at most {settings.force_error} eV/Å"
+        return Ending("force_error", settings.force_error, reason)
+    if settings.quiet_time is not None and state.quiet >= settings.quiet_time:
+        reason = f"generation {state.promoted} found nothing uncertain in {state.quiet:g} simulated ps"
+        return Ending("quiet_time", settings.quiet_time, reason)
+    return None
+
+
+def _is_accurate(state: State, settings: PolicySettings) -> bool:
+    found = state.assessment
+    if settings.force_error is None or found is None or found.force_error is None:
+        return False
+    return found.audit_labels >= settings.audit_labels and found.force_error <= settings.force_error
+
+
+def _counted(reasons: Counter[Any]) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common()) or "none"
+
+
+def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event | None:
+    """Waits for what runs, trains on what is left, assesses once more. Failed labels await a lifted ending."""
+    if state.tasks:
+        return None
+    if ending.failed:
+        return events.campaign_finished(ending.reason, failed=True)
+    for task in state.failed.values():
+        if task.kind in (Kind.TRAIN, Kind.ASSESS):
+            return _verdict(state, settings, task)
+    if state.unassessed is not None:
+        return _start_assessment(state, state.unassessed, final=False)
+    may_train = settings.max_generations is None or state.generations < settings.max_generations
+    if state.unseen > 0 and may_train and not state.training_failure:
+        return _start_training(state)
+    if state.promoted is None:
+        return events.campaign_finished(f"{ending.reason}, but no generation was promoted", failed=True)
+    if state.final_assessed != state.promoted:
+        return _start_assessment(state, state.promoted, final=True)
+    return events.campaign_finished(ending.reason, failed=False)
+
+
+# --------------------------------------------------------------------------------------------------------- tasks
+
+
+def _free_slots(state: State, settings: PolicySettings, kind: Kind) -> int:
+    pool = settings.pool_of[kind]
+    busy = sum(state.in_flight[other] for other in Kind if settings.pool_of[other] == pool)
+    return max(settings.slots[pool] - busy, 0)
+
+
+def _start(state: State, kind: Kind, spec: dict[str, Any]) -> Event:
+    return events.task_started(Task(state.next_id(kind), kind, spec))
+
+
+def _start_training(state: State) -> Event:
+    spec = {
+        "generation": state.generations + 1,
+        "parent": state.promoted,
+        "shards": list(state.shards),
+        "labels": list(state.loose),
+        "audit": list(state.audit),
+    }
+    return _start(state, Kind.TRAIN, spec)
+
+
+def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
+    spec = {"generation": generation, "incumbent": state.promoted, "audit": list(state.audit), "final": final}
+    return _start(state, Kind.ASSESS, spec)

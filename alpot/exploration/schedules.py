@@ -1,0 +1,67 @@
+"""Temperature and density of a walker as functions of time, with one draw of the parameters per walker.
+
+From Smith et al., Nat. Commun. 12, 1257 (2021):
+
+    f(t) = f_amp sin²(π t / t_per) + (1 − t/t_max) f_start + (t/t_max) f_end
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from alpot.config import Exploration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One quantity (temperature in K or density in g/cm³) over time.
+
+    Attributes:
+        start, end: values of the linear part at time 0 and at ``duration``.
+        amplitude: of the oscillation, same unit.
+        period: of the oscillation, ps.
+        duration: ps.
+    """
+
+    start: float
+    end: float
+    amplitude: float
+    period: float
+    duration: float
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the value never changes."""
+        return self.amplitude == 0 and self.start == self.end
+
+    def at(self, time: float) -> float:
+        """Value at a time in ps."""
+        share = time / self.duration
+        oscillation = self.amplitude * math.sin(math.pi * time / self.period) ** 2
+        return oscillation + (1.0 - share) * self.start + share * self.end
+
+
+def draw_temperature(settings: Exploration, rng: np.random.Generator) -> Schedule:
+    """T(t) of one walker, K."""
+    return Schedule(
+        start=float(rng.uniform(*settings.temperature_start)),
+        end=float(rng.uniform(*settings.temperature_end)),
+        amplitude=float(rng.uniform(*settings.temperature_amplitude)),
+        period=float(rng.uniform(*settings.temperature_period)),
+        duration=settings.max_time,
+    )
+
+
+def draw_density(settings: Exploration, start: float, rng: np.random.Generator) -> Schedule:
+    """ρ(t) of one walker in g/cm³, from the density of its start."""
+    end = start if settings.density_end is None else float(rng.uniform(*settings.density_end))
+    return Schedule(
+        start=start,
+        end=end,
+        amplitude=float(rng.uniform(*settings.density_amplitude)),
+        period=float(rng.uniform(*settings.density_period)),
+        duration=settings.max_time,
+    )

@@ -1,0 +1,37 @@
+"""How far the members of an ensemble disagree, in physical units.
+
+Smith et al., Nat. Commun. 12, 1257 (2021): σ_E is the standard deviation of the members' total energies over √N, and
+σ_F,i the norm of the standard deviation of the force on atom i. Standard deviations divide by M − 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_atoms,) σ_F,i in eV/Å from the members' forces (n_members, n_atoms, 3)."""
+    return np.asarray(np.linalg.norm(forces.std(axis=0, ddof=1), axis=1))
+
+
+def energy_deviation(energies: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n_frames,) σ_E in eV from the members' energies (n_members, n_frames) and the numbers of atoms (n_frames,)."""
+    return np.asarray(energies.std(axis=0, ddof=1) / np.sqrt(counts))
+
+
+def calibration_factor(predicted: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
+    """The factor that turns σ_F,i into an expected force error: root of mean square error over mean square σ.
+
+    Args:
+        predicted: (n,) σ_F,i of atoms in labels that were not trained on, eV/Å.
+        actual: (n,) norms of their true force errors, eV/Å.
+
+    Returns:
+        The factor, never below 1 (an ensemble that seems to over-estimate its error on few labels is not trusted
+        more than its own σ); 1 where there is nothing to compare.
+    """
+    variance = float(np.mean(np.square(predicted))) if len(predicted) else 0.0
+    if not variance > 0:
+        return 1.0
+    return max(1.0, float(np.sqrt(np.mean(np.square(actual)) / variance)))

@@ -1,0 +1,67 @@
+"""One machine: a pool of worker processes, reachable from this machine only."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from parsl.executors import HighThroughputExecutor
+from parsl.jobs.error_handlers import windowed_error_handler
+from parsl.launchers import SimpleLauncher
+from parsl.providers import LocalProvider
+
+from alpot.campaign.subject import Kind
+from alpot.config import Resources
+from alpot.platforms.parsl_executor import WORKER_ENVIRONMENT, ParslExecutor, interchange_command, parsl_executor
+from alpot.store.directory import CampaignDirectory
+
+_POOL = "workers"
+_LOOPBACK = "127.0.0.1"
+#: A worker that died is noticed and replaced within this time.
+_HEARTBEAT_S = 2
+#: A machine that slept or stalled for longer has lost its workers, for either side; they are started anew.
+_PATIENCE_S = 30
+
+
+class Laptop:
+    """The platform ``laptop``: all kinds of task share the workers of this machine."""
+
+    def __init__(self, settings: Resources) -> None:
+        self.workers = settings.workers or _available_cores()
+        self.slots = {_POOL: self.workers}
+        self.pool_of = dict.fromkeys(Kind, _POOL)
+
+    def executor(self, directory: CampaignDirectory, subject: str) -> AbstractContextManager[ParslExecutor]:
+        """Starts the workers; see ``alpot.campaign.executor.Platform``."""
+        provider = LocalProvider(
+            launcher=SimpleLauncher(), worker_init=_worker_init(), init_blocks=1, min_blocks=1, max_blocks=1
+        )
+        workers = HighThroughputExecutor(
+            label=_POOL,
+            provider=provider,
+            max_workers_per_node=self.workers,
+            cores_per_worker=1e-3,  # as many workers as asked for, however few cores there are
+            address=_LOOPBACK,
+            loopback_address=_LOOPBACK,
+            encrypted=True,
+            heartbeat_period=_HEARTBEAT_S,
+            heartbeat_threshold=_PATIENCE_S,
+            interchange_launch_cmd=interchange_command(os.getpid()),
+            # Parsl's default gives up when the only block is lost, be it by a nap of the laptop.
+            block_error_handler=windowed_error_handler,
+        )
+        return parsl_executor([workers], self.pool_of, directory, subject)
+
+
+def _worker_init() -> str:
+    # Parsl finds its worker's program by PATH, and the environment need not be activated.
+    path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in WORKER_ENVIRONMENT.items()]
+    return "\n".join([path, *exports])
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,40 @@
+"""Finds a platform by name: our own, and those of installed packages (entry points in the group ``alpot.platforms``).
+
+A platform is a callable that takes the campaign file's table ``[resources]`` and returns an
+``alpot.campaign.executor.Platform``.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+
+from alpot.campaign.executor import Platform
+from alpot.config import Resources
+from alpot.errors import ConfigError
+
+GROUP = "alpot.platforms"
+
+_OURS = (EntryPoint("laptop", "alpot.platforms.laptop:Laptop", GROUP),)
+
+
+def open_platform(settings: Resources) -> Platform:
+    """The platform that the campaign file names.
+
+    Raises:
+        ConfigError: there is no such platform, or it cannot be imported.
+    """
+    known = {entry.name: entry for entry in (*entry_points(group=GROUP), *_OURS)}
+    entry = known.get(settings.platform)
+    if entry is None:
+        similar = get_close_matches(settings.platform, known, n=1)
+        hint = f"did you mean {similar[0]!r}? " if similar else ""
+        raise ConfigError(
+            f"resources.platform is {settings.platform!r}, which is not installed; {hint}known: {sorted(known)}"
+        )
+    try:
+        factory = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the platform {entry.name!r} ({entry.value}) cannot be imported: {error}") from error
+    platform: Platform = factory(settings)
+    return platform

@@ -1,0 +1,117 @@
+"""The ensemble as an ASE calculator: what users run their own molecular dynamics with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from alpot.errors import NonFiniteError
+from alpot.potential.batch import Batch
+from alpot.potential.ensemble import Ensemble
+from alpot.potential.neighbors import NeighborSearch
+from alpot.potential.saved import Card, load_potential
+
+
+class AlpotCalculator(Calculator):
+    """Energies, forces and stress of the ensemble's mean, and how far the members disagree.
+
+    Results (float64 numpy, ASE units): ``energy``, ``free_energy``, ``energies`` (n_atoms,), ``forces`` (n_atoms, 3),
+    ``stress`` (6,) where the cell has a volume; ``energy_std`` (standard deviation over members of the total energy,
+    eV), ``forces_std`` (n_atoms, 3), ``forces_members`` (n_members, n_atoms, 3). Standard deviations are those of the
+    members, dividing by M − 1; they are not calibrated (``card.calibration`` relates them to true errors).
+
+    Args:
+        ensemble: the potential.
+        card: what is known of it.
+        skin: Å; neighbor pairs are searched again only after atoms have moved half of it.
+    """
+
+    implemented_properties: list[str] = [  # noqa: RUF012 - the base class declares it so
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "energy_std",
+        "forces_std",
+        "forces_members",
+    ]
+
+    def __init__(self, ensemble: Ensemble, card: Card | None = None, *, skin: float = 0.5) -> None:
+        super().__init__()
+        self.ensemble = ensemble
+        self.card = card or Card(elements=ensemble.elements)
+        self._search = NeighborSearch(ensemble.cutoff, skin)
+        self._known: tuple[np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        dtype: Literal["float32", "float64"] = "float64",
+        device: str = "cpu",
+        skin: float = 0.5,
+    ) -> AlpotCalculator:
+        """Open a potential folder, ours or NeuroChem's.
+
+        Args:
+            path: the folder.
+            dtype: float64 (default) conserves energy best; float32 is about twice as fast.
+            device: where to compute, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
+            skin: Å added to the cutoff, so that neighbor pairs serve several steps.
+
+        Raises:
+            PotentialError: the folder is not a potential, or is damaged.
+        """
+        ensemble, card = load_potential(Path(path))
+        return cls(ensemble.to(device=device, dtype=getattr(torch, dtype)), card, skin=skin)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Evaluate everything; ASE calls this when a property is asked for.
+
+        Raises:
+            NonFiniteError: an energy or force is NaN or infinite.
+            PotentialError: an element is unknown, positions are not finite, or two atoms coincide.
+        """
+        super().calculate(atoms, list(properties), list(system_changes))
+        frame: Atoms = self.atoms
+        batch = Batch.from_atoms([frame])
+        if self._known is None or not all(map(np.array_equal, self._known, (batch.numbers, batch.pbc))):
+            self._search.forget(0)
+            self._known = (batch.numbers, batch.pbc)
+        result = self.ensemble.evaluate(batch, self._search.pairs(batch))
+        if not result.is_finite:
+            raise NonFiniteError(
+                f"the potential gives energies or forces that are NaN or infinite for {frame.symbols}:"
+                " the configuration is far outside of what it was trained on, or its weights are damaged"
+            )
+        energies = result.energies[:, 0]
+        self.results = {
+            "energy": float(energies.mean()),
+            "free_energy": float(energies.mean()),
+            "energies": result.atom_energies.mean(axis=0),
+            "forces": result.forces.mean(axis=0),
+            "energy_std": float(energies.std(ddof=1)),
+            "forces_std": result.forces.std(axis=0, ddof=1),
+            "forces_members": result.forces,
+        }
+        if frame.cell.rank == 3:
+            stress = result.virials.mean(axis=0)[0] / batch.volumes[0]
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """What ASE writes into trajectories and databases."""
+        return {"name": "alpot", "elements": list(self.card.elements), "generation": self.card.generation}

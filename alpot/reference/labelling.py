@@ -1,0 +1,140 @@
+"""Makes one label: runs a reference under a time limit and lets nothing pass that is not a sound result."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+from ase import Atoms
+
+from alpot.config import Reference
+from alpot.errors import FailureClass, ReferenceError
+from alpot.reference.failures import as_reference_error, evidence
+from alpot.reference.protocol import ReferenceCalculator, ReferenceResult
+
+#: The alarm rings again after so many seconds, in case the code swallowed the first one.
+_REPEAT_S = 1.0
+
+
+class _TimeIsUp(BaseException):
+    """Not an ``Exception``, so that a code's own ``except Exception`` does not swallow it."""
+
+
+def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, directory: Path) -> ReferenceResult:
+    """Computes and checks one label.
+
+    The time limit is kept by an alarm signal, which only the main thread can receive: elsewhere the walltime of the
+    job is the only limit. Programs that the calculation started in ``directory`` are killed with it.
+
+    Args:
+        reference: where truth comes from.
+        settings: the table ``[reference]``; its ``time_limit`` and ``max_force`` are used.
+        atoms: the frame; it is not changed.
+        directory: an existing directory for scratch files.
+
+    Returns:
+        The sound result; ``details["wall_s"]`` says how long it took.
+
+    Raises:
+        ReferenceError: there is no label; ``failure`` names the class, ``evidence`` shows the last lines of output.
+    """
+    _check_frame(atoms)
+    begin = time.monotonic()
+    try:
+        with _time_limit(settings.time_limit, directory):
+            result = reference.compute(atoms.copy(), directory)
+    except _TimeIsUp as stop:
+        raise ReferenceError(
+            f"reference {reference.name!r} was ended after {settings.time_limit:g} s, the limit in"
+            f" reference.time_limit, with {len(atoms)} atoms; raise the limit or use smaller frames",
+            failure=FailureClass.WALLTIME,
+            evidence=evidence(stop, directory),
+        ) from stop
+    except Exception as error:
+        raise as_reference_error(error, directory, name=reference.name) from error
+    result = _checked(result, len(atoms), reference.name, settings.max_force)
+    return replace(result, details={**result.details, "wall_s": round(time.monotonic() - begin, 4)})
+
+
+def _check_frame(atoms: Atoms) -> None:
+    problem = None
+    if len(atoms) == 0:
+        problem = "it has no atoms"
+    elif not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        problem = "positions or cell are not finite"
+    elif atoms.pbc.any() and np.any(atoms.pbc & (atoms.cell.lengths() < 1e-6)):
+        problem = f"it is periodic (pbc {atoms.pbc.tolist()}) along a cell vector of no length"
+    if problem:
+        raise ReferenceError(f"the frame cannot be labelled: {problem}", failure=FailureClass.UNPHYSICAL_GEOMETRY)
+
+
+def _checked(result: ReferenceResult, n_atoms: int, name: str, max_force: float) -> ReferenceResult:
+    """Refuses what is not a label; normalises the types of what is."""
+    forces = np.asarray(result.forces, dtype=np.float64)
+    stress = None if result.stress is None else np.asarray(result.stress, dtype=np.float64)
+    energy = float(result.energy)
+    if forces.shape != (n_atoms, 3):
+        raise _bad_output(name, f"forces of shape {forces.shape}, not ({n_atoms}, 3)")
+    if stress is not None and stress.shape != (6,):
+        raise _bad_output(name, f"a stress of shape {stress.shape}, not (6,)")
+    if not np.isfinite(energy):
+        raise _bad_output(name, f"the energy {energy}")
+    if not np.isfinite(forces).all():
+        atom = int(np.argwhere(~np.isfinite(forces))[0, 0])
+        raise _bad_output(name, f"the force {forces[atom].tolist()} on atom {atom}")
+    if stress is not None and not np.isfinite(stress).all():
+        raise _bad_output(name, f"the stress {stress.tolist()}")
+    sizes = np.linalg.norm(forces, axis=1)
+    if not sizes.max() <= max_force:
+        raise ReferenceError(
+            f"reference {name!r}: the force on atom {int(sizes.argmax())} is {sizes.max():.4g} eV/Å, above"
+            f" reference.max_force = {max_force:g} eV/Å; such a frame is not worth learning",
+            failure=FailureClass.UNPHYSICAL_GEOMETRY,
+        )
+    return replace(result, energy=energy, forces=forces, stress=stress)
+
+
+def _bad_output(name: str, seen: str) -> ReferenceError:
+    return ReferenceError(f"reference {name!r} gave {seen}; no label", failure=FailureClass.BAD_OUTPUT)
+
+
+@contextmanager
+def _time_limit(seconds: float, directory: Path) -> Iterator[None]:
+    """Raises ``_TimeIsUp`` in the body after ``seconds``; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    is_armed = True
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        if is_armed:
+            # Before the exception: once a launcher such as mpirun is gone, its ranks are nobody's children.
+            _end_programs(directory)
+            raise _TimeIsUp
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_S)
+    try:
+        yield
+    finally:
+        is_armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _end_programs(directory: Path) -> None:
+    """Kills the processes below this one that work in ``directory``, and no others."""
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if Path(process.cwd()).is_relative_to(directory.resolve()):
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue

@@ -1,0 +1,316 @@
+"""Exchanges labelled frames with the rest of the field: extended XYZ and ANI-style HDF5.
+
+Files that are read here come from users. Whatever is wrong with one is a ``StructureError`` that names the file, the
+frame (counted from 0) and the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import ase.io
+import h5py
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
+from ase.units import Hartree
+
+from alpot.errors import LevelOfTheoryError, StorageError, StructureError
+from alpot.store.container import Column, hdf5_image, is_container
+from alpot.store.dataset import read_labels
+from alpot.store.files import publish, publish_with
+from alpot.store.labels import Label, label_key
+
+_XYZ_SUFFIXES = (".extxyz", ".xyz")
+_HDF5_SUFFIXES = (".h5", ".hdf5")
+_ENERGY_UNITS = {"hartree": Hartree, "ha": Hartree, "ev": 1.0}
+
+
+def read_labelled(path: Path, level_of_theory: str) -> list[Label]:
+    """Reads labelled frames from extxyz, ANI-style HDF5, or a label or shard file of alpot.
+
+    Args:
+        path: the file; its suffix (and, for HDF5, its first bytes) tells the format.
+        level_of_theory: hash of the reference that the frames are said to be from. A file that states another one
+            is refused.
+
+    Returns:
+        The labels, each structure once: the first of several equal ones.
+    """
+    if not path.is_file():
+        raise StructureError(f"there is no file {path}")
+    if path.suffix in _XYZ_SUFFIXES:
+        labels = read_extxyz(path, level_of_theory)
+    elif path.suffix not in _HDF5_SUFFIXES:
+        raise StructureError(
+            f"{path}: labelled frames are read from {', '.join(_XYZ_SUFFIXES + _HDF5_SUFFIXES)} files,"
+            f" not from {path.suffix or 'files without a suffix'}"
+        )
+    elif is_container(path):
+        labels = read_labels([path])
+        for label in labels:
+            _check_level(f"{path}", label.level_of_theory, level_of_theory)
+    else:
+        labels = read_ani_hdf5(path, level_of_theory)
+    if not labels:
+        raise StructureError(f"{path} holds no frames")
+    unique: dict[str, Label] = {}
+    for label in labels:
+        unique.setdefault(label.key, label)
+    return list(unique.values())
+
+
+# ------------------------------------------------------------------------------------------------------ extxyz
+
+
+def write_extxyz(path: Path, labels: Sequence[Label]) -> None:
+    """Writes labels as extended XYZ with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_stress`` (eV/Å³, 3 × 3).
+
+    Plain ``energy`` and ``forces`` are avoided, because ASE takes them for results of a calculator. Coordinates and
+    forces are written with 8 decimals.
+    """
+    frames = [_labelled_atoms(label) for label in labels]
+    publish_with(path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"))
+
+
+def read_extxyz(path: Path, level_of_theory: str) -> list[Label]:
+    """Reads extended XYZ with ``REF_energy``, ``REF_forces`` and perhaps ``REF_stress``.
+
+    Plain names (``energy``, ``forces``, ``stress``) are read where those are missing; ``free_energy`` then goes before
+    ``energy``, because forces are derivatives of the former.
+    """
+    return [_label_of_frame(path, i, atoms, level_of_theory) for i, atoms in enumerate(_frames_of_extxyz(path))]
+
+
+def _labelled_atoms(label: Label) -> Atoms:
+    atoms = Atoms(label.atoms.numbers, label.atoms.positions, cell=label.atoms.cell, pbc=label.atoms.pbc)
+    atoms.info = {"REF_energy": label.energy, "key": label.key, "level_of_theory": label.level_of_theory}
+    if label.stress is not None:
+        atoms.info["REF_stress"] = voigt_6_to_full_3x3_stress(label.stress)
+    atoms.arrays["REF_forces"] = label.forces
+    return atoms
+
+
+def _frames_of_extxyz(path: Path) -> Iterator[Atoms]:
+    count = 0
+    try:
+        for atoms in ase.io.iread(path, index=":", format="extxyz"):
+            yield atoms
+            count += 1
+    except Exception as error:
+        # ASE's reader raises anything from KeyError to AssertionError on malformed text.
+        raise StructureError(f"{path}, frame {count}: cannot be read as extended XYZ: {error!r}") from error
+
+
+def _label_of_frame(path: Path, index: int, atoms: Atoms, level_of_theory: str) -> Label:
+    place = f"{path}, frame {index}"
+    plain = atoms.calc.results if atoms.calc is not None else {}
+    energy = atoms.info.get("REF_energy", plain.get("free_energy", plain.get("energy")))
+    forces = atoms.arrays.get("REF_forces", plain.get("forces"))
+    stress = atoms.info.get("REF_stress", plain.get("stress"))
+    if energy is None:
+        raise StructureError(f"{place}: no energy; REF_energy (or energy) in eV is needed on the comment line")
+    if forces is None:
+        raise StructureError(f"{place}: no forces; a column REF_forces:R:3 (or forces:R:3) in eV/Å is needed")
+    if "level_of_theory" in atoms.info:
+        _check_level(place, str(atoms.info["level_of_theory"]), level_of_theory)
+    return _label(place, {"file": path.name, "frame": index}, atoms, energy, forces, stress, level_of_theory)
+
+
+def _check_level(place: str, stated: str, wanted: str) -> None:
+    if stated != wanted:
+        raise LevelOfTheoryError(
+            f"{place} states the level of theory {stated}, but this campaign's reference is {wanted};"
+            " a dataset must not mix them"
+        )
+
+
+def _label(
+    place: str,
+    source: dict[str, Any],
+    atoms: Atoms,
+    energy: Any,
+    forces: Any,
+    stress: Any,
+    level_of_theory: str,
+) -> Label:
+    """A label from what a file holds; stress: (6,) Voigt, (3, 3), (9,) or None, eV/Å³."""
+    try:
+        if stress is not None and np.size(stress) == 9:
+            stress = full_3x3_to_voigt_6_stress(np.reshape(stress, (3, 3)))
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        return Label(
+            key=label_key(bare, level_of_theory),
+            atoms=bare,
+            energy=energy,
+            forces=forces,
+            stress=stress,
+            level_of_theory=level_of_theory,
+            provenance={"imported": source},
+        )
+    except (StorageError, ValueError, TypeError) as error:
+        raise StructureError(f"{place}: {error}") from error
+
+
+# ------------------------------------------------------------------------------------------------ ANI-style HDF5
+
+
+def write_ani_hdf5(path: Path, labels: Sequence[Label]) -> None:
+    """Writes labels as ANI-style HDF5: one group for each list of species, with all its frames.
+
+    Datasets of a group: ``species`` (n_atoms,) symbols, ``coordinates`` (n_frames, n_atoms, 3) Å, ``cell``
+    (n_frames, 3, 3) Å, ``pbc`` (n_frames, 3), ``energies`` (n_frames,) Hartree, ``forces`` (n_frames, n_atoms, 3)
+    Hartree/Å, that is −dE/dR, and ``stress`` (n_frames, 6) Hartree/Å³ in Voigt order, NaN where there is none.
+    """
+    groups: dict[tuple[str, ...], list[Label]] = {}
+    for label in labels:
+        groups.setdefault(tuple(label.atoms.symbols), []).append(label)
+    columns: dict[str, Column] = {}
+    names: set[str] = set()
+    for species, members in groups.items():
+        formula = members[0].atoms.get_chemical_formula()
+        # The same atoms in another order are another group; numbers tell them apart.
+        name = next(name for name in _numbered(formula) if name not in names)
+        names.add(name)
+        columns |= {f"{name}/{field}": column for field, column in _ani_group(species, members).items()}
+    levels = sorted({label.level_of_theory for label in labels})
+    publish(path, hdf5_image(columns, {"level_of_theory": " ".join(levels), "written_by": "alpot"}))
+
+
+def read_ani_hdf5(
+    path: Path, level_of_theory: str, *, forces_name: str = "forces", forces_sign: Literal[1, -1] = 1
+) -> list[Label]:
+    """Reads ANI-style HDF5: every group, at any depth, that has ``coordinates``.
+
+    Energies (``energies`` or ``energy``) and forces are in Hartree and Hartree/Å, as ANI files are, unless the
+    dataset has an attribute ``unit`` that says eV and eV/Å. Without ``pbc``, a frame with a cell is periodic.
+
+    Args:
+        path: the file.
+        level_of_theory: hash of the reference that computed the labels.
+        forces_name: name of the forces' dataset.
+        forces_sign: 1 if the dataset holds forces, −dE/dR; −1 if it holds gradients, +dE/dR. The published ANI-Al
+            data holds gradients under the name ``force``: read it with ``forces_name="force", forces_sign=-1``.
+    """
+    labels: list[Label] = []
+    try:
+        with h5py.File(path, "r") as file:
+            for group in _ani_groups(file):
+                arrays = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
+                place = f"{path}, group {group.name}"
+                labels += _labels_of_group(place, path.name, arrays, level_of_theory, forces_name, forces_sign)
+    except (OSError, RuntimeError) as error:
+        raise StructureError(f"{path} cannot be read as HDF5: {error}") from error
+    if not labels:
+        raise StructureError(f"{path} holds no ANI-style group: none has a dataset `coordinates` with frames in it")
+    return labels
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}_{number}"
+        number += 1
+
+
+def _ani_group(species: Sequence[str], labels: Sequence[Label]) -> dict[str, Column]:
+    no_stress = np.full(6, np.nan)
+    stress = np.array([no_stress if label.stress is None else label.stress for label in labels])
+    return {
+        "species": (list(species), ""),
+        "coordinates": (np.array([label.atoms.positions for label in labels]), "Å"),
+        "cell": (np.array([label.atoms.cell.array for label in labels]), "Å"),
+        "pbc": (np.array([label.atoms.pbc for label in labels]), ""),
+        "energies": (np.array([label.energy for label in labels]) / Hartree, "Hartree"),
+        "forces": (np.array([label.forces for label in labels]) / Hartree, "Hartree/Å"),
+        "stress": (stress / Hartree, "Hartree/Å³"),
+    }
+
+
+def _ani_groups(group: h5py.Group) -> Iterator[h5py.Group]:
+    if "coordinates" in group:
+        yield group
+    for item in group.values():
+        if isinstance(item, h5py.Group):
+            yield from _ani_groups(item)
+
+
+def _labels_of_group(
+    place: str,
+    file_name: str,
+    arrays: Mapping[str, h5py.Dataset],
+    level_of_theory: str,
+    forces_name: str,
+    forces_sign: int,
+) -> list[Label]:
+    energy_name = "energies" if "energies" in arrays else "energy"
+    if "force" in arrays and forces_name not in arrays:
+        raise StructureError(
+            f"{place}: the dataset `force` is not read by itself, because its sign is uncertain (the published ANI-Al"
+            ' data holds +dE/dR there); read_ani_hdf5(..., forces_name="force", forces_sign=-1) reads gradients'
+        )
+    for name in ("species", energy_name, forces_name):
+        if name not in arrays:
+            raise StructureError(f"{place}: the dataset `{name}` is missing; there are {', '.join(sorted(arrays))}")
+    positions = np.asarray(arrays["coordinates"][...], dtype=float)
+    if positions.ndim != 3 or positions.shape[2] != 3:
+        raise StructureError(
+            f"{place}: `coordinates` have shape {positions.shape}, not (number of frames, number of atoms, 3)"
+        )
+    n_frames, n_atoms, _ = positions.shape
+    numbers = _frame_rows(place, "species", _atomic_numbers(place, arrays["species"]), n_frames, (n_atoms,))
+    energies = _frame_rows(place, energy_name, _in_electronvolts(place, arrays[energy_name]), n_frames, ())
+    forces = _in_electronvolts(place, arrays[forces_name]) * forces_sign
+    forces = _frame_rows(place, forces_name, forces, n_frames, (n_atoms, 3))
+    cells = arrays["cell"][...] if "cell" in arrays else np.zeros((3, 3))
+    cells = _frame_rows(place, "cell", cells, n_frames, (3, 3))
+    periodic = np.array([[cell.any()] * 3 for cell in cells]).reshape(n_frames, 3)
+    pbc = _frame_rows(place, "pbc", arrays["pbc"][...], n_frames, (3,)) if "pbc" in arrays else periodic
+    stress = _in_electronvolts(place, arrays["stress"]) if "stress" in arrays else np.full(6, np.nan)
+    stress = _frame_rows(place, "stress", stress, n_frames, stress.shape[-2:] if stress.shape[-2:] == (3, 3) else (6,))
+    return [
+        _label(
+            f"{place}, frame {i}",
+            {"file": file_name, "group": place.rpartition(" ")[2], "frame": i},
+            Atoms(numbers[i], positions[i], cell=cells[i], pbc=pbc[i]),
+            energies[i],
+            forces[i],
+            None if np.isnan(stress[i]).all() else stress[i],
+            level_of_theory,
+        )
+        for i in range(n_frames)
+    ]
+
+
+def _frame_rows(place: str, name: str, values: np.ndarray, n_frames: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Values per frame, (n_frames, *shape); what is given once counts for all frames."""
+    if values.shape == (n_frames, *shape):
+        return values
+    if shape and values.shape == shape:
+        return np.broadcast_to(values, (n_frames, *shape))
+    if values.size == n_frames and not shape:
+        return values.reshape(n_frames)
+    raise StructureError(f"{place}: `{name}` has shape {values.shape}, where {(n_frames, *shape)} is needed")
+
+
+def _in_electronvolts(place: str, dataset: h5py.Dataset) -> np.ndarray:
+    unit = str(dataset.attrs.get("unit", "Hartree"))
+    factor = _ENERGY_UNITS.get(unit.split("/")[0].strip().lower())
+    if factor is None:
+        raise StructureError(f"{place}: `{dataset.name}` has the unit {unit!r}; Hartree and eV (per Å) are known")
+    return np.asarray(dataset[...], dtype=float) * factor
+
+
+def _atomic_numbers(place: str, dataset: h5py.Dataset) -> np.ndarray:
+    values = dataset[...]
+    if np.issubdtype(values.dtype, np.integer):
+        return np.asarray(values)
+    symbols = [s.decode() if isinstance(s, bytes) else str(s) for s in values.ravel()]
+    unknown = sorted({symbol for symbol in symbols if symbol not in atomic_numbers})
+    if unknown:
+        raise StructureError(f"{place}: `species` names {', '.join(unknown)}, which are not chemical symbols")
+    return np.array([atomic_numbers[symbol] for symbol in symbols]).reshape(values.shape)

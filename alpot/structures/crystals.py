@@ -1,0 +1,123 @@
+"""Crystals to start from: supercells of prototypes with random strain, displacements and point defects."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+
+from alpot.config import CrystalStarts, Material
+from alpot.structures.contacts import closest_approach, contact_distance
+from alpot.structures.density import draw_density, draw_numbers, volume_of
+from alpot.structures.packing import push_apart
+
+#: Vacancies at most in one start, and the share of the atoms that stays in any case.
+_MAX_VACANCIES = 3
+_LEAST_KEPT = 0.5
+#: Random places looked at for an interstitial atom; the one with most room is taken.
+_INTERSTITIAL_TRIALS = 100
+#: Interstitial atoms and large displacements in dense crystals would bring atoms into contact, and their walkers would
+#: end at once: such atoms are pushed apart to this fraction of the sum of their covalent radii ...
+_CLOSEST = 0.7
+#: ... or to this one of the closest approach in the perfect crystal, if that is less.
+_CLOSEST_RELATIVE = 0.95
+#: How much a supercell twice as long as wide counts, against a wrong number of atoms of 50 %.
+_SHAPE_WEIGHT = 0.5
+
+_A15_POSITIONS = [(0, 0, 0), (2, 2, 2), (1, 0, 2), (3, 0, 2), (2, 1, 0), (2, 3, 0), (0, 2, 1), (0, 2, 3)]  # a/4
+
+
+def prototype(name: str) -> Atoms:
+    """An orthogonal cell of a prototype lattice, of hydrogen and with lattice constant 1 Å.
+
+    Args:
+        name: fcc, bcc, hcp (ideal c/a), sc, diamond or a15.
+    """
+    if name == "a15":
+        return Atoms("H8", scaled_positions=np.array(_A15_POSITIONS) / 4.0, cell=[1.0] * 3, pbc=True)
+    if name == "hcp":
+        return bulk("H", "hcp", a=1.0, orthorhombic=True)
+    return bulk("H", name, a=1.0, cubic=True)
+
+
+def supercell(cell: Atoms, target: int, bounds: tuple[int, int]) -> Atoms:
+    """Repeats an orthogonal cell to about ``target`` atoms in a shape close to a cube.
+
+    Args:
+        cell: the cell to repeat.
+        target: wanted number of atoms.
+        bounds: numbers of atoms allowed; if no multiple of the cell lies within, the best one outside is taken.
+    """
+    most = max(2, round((bounds[1] / len(cell)) ** (1.0 / 3.0) * 2.0) + 1)
+
+    def badness(repeats: tuple[int, ...]) -> tuple[bool, float]:
+        n_atoms = len(cell) * int(np.prod(repeats))
+        lengths = cell.cell.lengths() * repeats
+        too_long = lengths.max() / lengths.min() - 1.0
+        inside = bounds[0] <= n_atoms <= bounds[1]
+        return not inside, abs(n_atoms - target) / target + _SHAPE_WEIGHT * too_long
+
+    return cell.repeat(min(itertools.product(range(1, most + 1), repeat=3), key=badness))
+
+
+def build_crystal(material: Material, starts: CrystalStarts, rng: np.random.Generator) -> tuple[Atoms, str]:
+    """Builds one crystal as a table of starts asks for it.
+
+    Returns:
+        The frame and the name of its prototype.
+    """
+    name = str(rng.choice(starts.prototypes))
+    target = int(rng.integers(starts.atoms[0], starts.atoms[1] + 1))
+    atoms = supercell(prototype(name), target, starts.atoms)
+    atoms.numbers = draw_numbers(material, len(atoms), rng)
+    density = draw_density(atoms.numbers, starts.density, rng)
+    _strain(atoms, starts.strain, rng)
+    # The strain changes the shape only: the density is drawn by itself.
+    scale = (volume_of(atoms.numbers, density) / atoms.get_volume()) ** (1.0 / 3.0)
+    atoms.set_cell(atoms.cell.array * scale, scale_atoms=True)
+    limit = min(_CLOSEST, _CLOSEST_RELATIVE * closest_approach(atoms))
+    if rng.random() < starts.vacancy_chance:
+        atoms = _with_vacancies(atoms, rng)
+    if rng.random() < starts.interstitial_chance:
+        atoms = _with_interstitial(atoms, int(rng.choice(atoms.numbers)), rng)
+    rattle(atoms, starts.rattle, rng)
+    push_apart(atoms, limit)
+    return atoms, name
+
+
+def rattle(atoms: Atoms, bounds: tuple[float, float], rng: np.random.Generator) -> None:
+    """Displaces all atoms at random, in place; the standard deviation (Å) is drawn from ``bounds``."""
+    atoms.positions += rng.normal(0.0, 1.0, atoms.positions.shape) * rng.uniform(*bounds)
+
+
+def _strain(atoms: Atoms, largest: float, rng: np.random.Generator) -> None:
+    """Applies a symmetric strain, in place, with components uniform in ± ``largest``."""
+    components = rng.uniform(-largest, largest, 6)
+    strain = np.zeros((3, 3))
+    strain[np.triu_indices(3)] = components
+    strain = strain + strain.T - np.diag(np.diag(strain))
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+
+
+def _with_vacancies(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    most = min(_MAX_VACANCIES, int(len(atoms) * (1.0 - _LEAST_KEPT)))
+    if most == 0:
+        return atoms
+    gone = rng.choice(len(atoms), size=int(rng.integers(1, most + 1)), replace=False)
+    kept = np.ones(len(atoms), dtype=bool)
+    kept[gone] = False
+    return atoms[kept]
+
+
+def _with_interstitial(atoms: Atoms, number: int, rng: np.random.Generator) -> Atoms:
+    """Adds an atom of the given number where, of some random places, there is most room."""
+    trials = rng.random((_INTERSTITIAL_TRIALS, 3))
+    apart = trials[:, None, :] - atoms.get_scaled_positions()[None, :, :]  # (trials, atoms, 3), fractional
+    # Near enough to the minimum image: the cells are nearly orthogonal, and the place need not be the very best.
+    apart -= np.round(apart)
+    distance = np.linalg.norm(apart @ atoms.cell.array, axis=2)
+    room = (distance / contact_distance(number, atoms.numbers, 1.0)).min(axis=1)
+    place = trials[room.argmax()] @ atoms.cell.array
+    return atoms + Atoms(numbers=[number], positions=[place])

@@ -1,0 +1,199 @@
+"""Equilibrium of a crystal: lattice constant, energy and bulk modulus from an equation of state.
+
+Only energies are needed. The energy is sampled on a grid of volumes that is moved until the minimum lies in its middle,
+so a poor start costs a few more calls and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from ase.units import GPa
+from numpy.typing import NDArray
+
+from alpot.errors import PotentialError
+from alpot.validation.crystals import (
+    IDEAL_C_OVER_A,
+    Structure,
+    build_crystal,
+    lattice_constant,
+    start_volume,
+)
+from alpot.validation.properties import PropertyValue, attached, energy_voices, from_voices
+
+#: Ratio of neighboring volumes of the grid, and its half width: ±4.5 % in volume is wide enough that meV ripples of a
+#: learned potential do not matter, and narrow enough that the third-order equation holds to 0.5 % in the bulk modulus.
+_VOLUME_STEP = 0.015
+_HALF_WIDTH = 3
+#: The search gives up at half or twice the volume at which it began.
+_MAX_STEPS = 46
+#: Likewise for c/a of hcp; ±4 % holds the known hcp metals' distance from the ideal ratio, Zn and Cd apart.
+_C_OVER_A_STEP = 0.01
+_C_OVER_A_HALF_WIDTH = 2
+_C_OVER_A_MAX_STEPS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equilibrium:
+    """A crystal at its own equilibrium according to one calculator.
+
+    Attributes:
+        element: chemical symbol.
+        structure: prototype.
+        volume: per atom, Å³.
+        c_over_a: of hcp, relaxed; ideal and without meaning for the others.
+        lattice_constant: a in Å.
+        bulk_modulus: GPa.
+        energy: eV/atom.
+        energy_voices: (1 + M,) eV/atom, each voice at its own equilibrium volume; NaN where a voice has none.
+    """
+
+    element: str
+    structure: Structure
+    volume: float
+    c_over_a: float
+    lattice_constant: PropertyValue
+    bulk_modulus: PropertyValue
+    energy: PropertyValue
+    energy_voices: NDArray[np.float64]
+
+    @property
+    def primitive(self) -> Atoms:
+        """Primitive cell at equilibrium."""
+        return build_crystal(self.element, self.structure, self.volume, self.c_over_a)
+
+
+def equilibrium(
+    calculator: BaseCalculator, element: str, structure: Structure, *, volume: float | None = None
+) -> Equilibrium:
+    """Find the equilibrium volume (and c/a of hcp) of a crystal.
+
+    Args:
+        calculator: any ASE calculator.
+        element: chemical symbol.
+        structure: prototype.
+        volume: per atom in Å³, where the search begins; by default the experimental one.
+
+    Raises:
+        PotentialError: there is no minimum between half and twice the first volume.
+    """
+    middle = volume or start_volume(element)
+    c_over_a = IDEAL_C_OVER_A
+    curve = _sample_volumes(calculator, element, structure, middle, c_over_a)
+    if structure == "hcp":
+        # The volume hardly depends on c/a: one pass is enough, and none is needed for a crystal that is ideal anyway.
+        c_over_a = _best_c_over_a(calculator, element, float(birch_murnaghan(*curve)[0][0]))
+        if abs(c_over_a / IDEAL_C_OVER_A - 1) > 1e-3:
+            curve = _sample_volumes(calculator, element, structure, float(birch_murnaghan(*curve)[0][0]), c_over_a)
+    volumes, energies, moduli = birch_murnaghan(*curve)
+    return Equilibrium(
+        element=element,
+        structure=structure,
+        volume=float(volumes[0]),
+        c_over_a=c_over_a,
+        lattice_constant=from_voices("lattice constant", lattice_constant(structure, volumes, c_over_a), "Å"),
+        bulk_modulus=from_voices("bulk modulus", moduli / GPa, "GPa"),
+        energy=from_voices("energy per atom", energies, "eV"),
+        energy_voices=energies,
+    )
+
+
+def cohesive_energy(calculator: BaseCalculator, crystal: Equilibrium) -> PropertyValue:
+    """Energy of a free atom minus that of an atom in the crystal, eV.
+
+    Meaningful only where the calculator knows free atoms: a potential learned from condensed phases does not.
+    """
+    atom = attached(calculator, Atoms(crystal.element))
+    return from_voices("cohesive energy", energy_voices(atom) - crystal.energy_voices, "eV")
+
+
+def birch_murnaghan(
+    volumes: NDArray[np.float64], energies: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Fit the third-order equation of state of Birch, Phys. Rev. 71, 809 (1947).
+
+    It is a cubic in x = V^(−2/3), so the fit is linear and serves all voices at once.
+
+    Args:
+        volumes: (n,) Å³.
+        energies: (n, voices) eV.
+
+    Returns:
+        Equilibrium volume in Å³, energy in eV and bulk modulus in eV/Å³, each (voices,); NaN for a voice without a
+        minimum among these volumes.
+    """
+    x = volumes ** (-2 / 3)
+    middle, width = x.mean(), np.ptp(x) / 2  # scaled to ±1, to keep the fit well conditioned
+    coefficients = np.polynomial.polynomial.polyfit((x - middle) / width, energies, 3)  # (4, voices)
+    result = np.full((3, energies.shape[1]), np.nan)
+    for voice, (c0, c1, c2, c3) in enumerate(coefficients.T):
+        # The root of c1 + 2 c2 z + 3 c3 z² with positive curvature, in the form that allows c3 = 0.
+        discriminant = c2**2 - 3 * c1 * c3
+        if discriminant <= 0 or c2 + np.sqrt(discriminant) <= 0:
+            continue
+        z = -c1 / (c2 + np.sqrt(discriminant))
+        if abs(z) > 1:
+            continue
+        minimum = middle + width * z
+        volume = minimum**-1.5
+        curvature = (2 * c2 + 6 * c3 * z) / width**2
+        slope = -2 / 3 * volume ** (-5 / 3)  # dx/dV; the other term of E'' vanishes with dE/dx
+        result[:, voice] = volume, c0 + z * (c1 + z * (c2 + z * c3)), volume * curvature * slope**2
+    return result[0], result[1], result[2]
+
+
+def _sample_volumes(
+    calculator: BaseCalculator, element: str, structure: Structure, start: float, c_over_a: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Volumes per atom (n,) Å³ and energies per atom (n, voices) eV, the lowest of them in the middle."""
+
+    def energy(step: int) -> NDArray[np.float64]:
+        crystal = build_crystal(element, structure, start * np.exp(_VOLUME_STEP * step), c_over_a)
+        return energy_voices(attached(calculator, crystal)) / len(crystal)
+
+    known: dict[int, NDArray[np.float64]] = {}
+    middle = 0
+    while abs(middle) <= _MAX_STEPS:
+        window = range(middle - _HALF_WIDTH, middle + _HALF_WIDTH + 1)
+        for step in window:
+            if step not in known:
+                known[step] = energy(step)
+        lowest = min(window, key=lambda step: float(known[step][0]))
+        if lowest == middle:
+            volumes = start * np.exp(_VOLUME_STEP * np.array(window))
+            return volumes, np.array([known[step] for step in window])
+        middle = lowest
+    bounds = start * np.exp(-_VOLUME_STEP * _MAX_STEPS), start * np.exp(_VOLUME_STEP * _MAX_STEPS)
+    raise PotentialError(
+        f"{structure} {element} has no minimum of the energy between {bounds[0]:.1f} and {bounds[1]:.1f} Å³ per atom"
+        f" (the search began at {start:.1f}): this calculator does not bind the crystal"
+    )
+
+
+def _best_c_over_a(calculator: BaseCalculator, element: str, volume: float) -> float:
+    """c/a of the hcp crystal with the lowest energy at this volume per atom (Å³)."""
+
+    def energy(step: int) -> float:
+        crystal = build_crystal(element, "hcp", volume, IDEAL_C_OVER_A * (1 + _C_OVER_A_STEP * step))
+        return float(energy_voices(attached(calculator, crystal))[0])
+
+    known: dict[int, float] = {}
+    middle = 0
+    while abs(middle) <= _C_OVER_A_MAX_STEPS:
+        window = range(middle - _C_OVER_A_HALF_WIDTH, middle + _C_OVER_A_HALF_WIDTH + 1)
+        for step in window:
+            if step not in known:
+                known[step] = energy(step)
+        lowest = min(window, key=known.__getitem__)
+        if lowest == middle:
+            quadratic = np.polynomial.polynomial.polyfit(window, [known[step] for step in window], 2)
+            return float(IDEAL_C_OVER_A * (1 - _C_OVER_A_STEP * quadratic[1] / (2 * quadratic[2])))
+        middle = lowest
+    raise PotentialError(
+        f"hcp {element} at {volume:.1f} Å³ per atom has no minimum of the energy for c/a between"
+        f" {IDEAL_C_OVER_A * (1 - _C_OVER_A_STEP * _C_OVER_A_MAX_STEPS):.2f} and"
+        f" {IDEAL_C_OVER_A * (1 + _C_OVER_A_STEP * _C_OVER_A_MAX_STEPS):.2f}"
+    )

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from alpot.config import CrystalStarts, FileStarts, Material, PackingStarts
+from alpot.structures import closest_approach, draw_start
+
+
+def test_defaults_for_aluminum_are_the_papers() -> None:
+    rng = np.random.default_rng(0)
+    starts = [draw_start(Material(elements=("Al",)), rng, base_directory=Path()) for _ in range(60)]
+    texts = {atoms.info["start"] for atoms in starts}
+    assert texts == {"packing", *(f"crystal {name}" for name in ("fcc", "bcc", "hcp", "sc", "diamond", "a15"))}
+    for atoms in starts:
+        assert 25 <= len(atoms) <= 250
+        assert atoms.pbc.all()
+        assert closest_approach(atoms) > 0.6
+        assert atoms.positions.dtype == np.float64
+
+
+def test_tables_are_drawn_by_weight(tmp_path: Path) -> None:
+    write(tmp_path / "cell.xyz", bulk("Al", cubic=True), format="extxyz")
+    tables = (
+        PackingStarts(weight=1.0, atoms=(2, 4)),
+        CrystalStarts(weight=2.0, atoms=(2, 4)),
+        FileStarts(weight=1.0, path="cell.xyz"),
+    )
+    rng = np.random.default_rng(0)
+    material = Material(elements=("Al",), starts=tables)
+    texts = [draw_start(material, rng, base_directory=tmp_path).info["start"] for _ in range(400)]
+    # 400 draws: five standard deviations are 50 for a half and 43 for a quarter.
+    assert sum(text.startswith("crystal") for text in texts) == pytest.approx(200, abs=50)
+    assert texts.count("file:cell.xyz#0") == pytest.approx(100, abs=43)
+
+
+def test_the_same_generator_gives_the_same_start() -> None:
+    material = Material(elements=("Ni", "Al"))
+    first, second = (draw_start(material, np.random.default_rng(7), base_directory=Path()) for _ in range(2))
+    assert first == second
+    assert first.info == second.info
+    other = draw_start(material, np.random.default_rng(8), base_directory=Path())
+    assert first != other
+
+
+def test_a_lowered_distance_is_told() -> None:
+    table = PackingStarts(atoms=(50, 50), density=(28.9, 28.9))
+    atoms = draw_start(Material(elements=("W",), starts=(table,)), np.random.default_rng(0), base_directory=Path())
+    assert atoms.info["start"].startswith("packing (min_distance_factor lowered to 0.")

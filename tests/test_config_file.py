@@ -1,0 +1,168 @@
+"""The campaign file is read, its mistakes are explained, and the template cannot drift from the models."""
+
+import json
+import re
+import tomllib
+
+import pytest
+
+from alpot.config import Campaign, FileStarts
+from alpot.config_file import json_schema, parse_campaign, read_campaign, template
+from alpot.errors import ConfigError
+
+MINIMAL = '[material]\nelements = ["Al"]\n[reference]\ncode = "emt"\n'
+
+
+def _complaint(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_campaign(text, "al.toml")
+    return str(caught.value)
+
+
+def test_minimal_file_has_the_defaults(tmp_path):
+    (tmp_path / "c.toml").write_text(MINIMAL)
+    assert read_campaign(tmp_path / "c.toml") == Campaign.model_validate(tomllib.loads(MINIMAL))
+
+
+def test_template_parses_back_to_the_defaults():
+    assert parse_campaign(template(["Al"]), "template") == parse_campaign(MINIMAL, "minimal")
+    alloy = parse_campaign(template(["Ni", "Al"]), "template")
+    assert alloy.material.elements == ("Ni", "Al")
+
+
+def test_template_shows_every_key_with_its_description():
+    text = template(["Al"])
+    unwrapped = re.sub(r"\n# ", " ", text)
+
+    def check(model: type) -> None:
+        for key, field in model.model_fields.items():
+            assert re.search(rf"^(# )?{key} = |^\[\[?([a-z]+\.)?{key}\]", text, re.MULTILINE), key
+            if field.description:
+                assert field.description in unwrapped, key
+            default = field.get_default(call_default_factory=True)
+            for table in default if isinstance(default, tuple) else (default,):
+                if hasattr(type(table), "model_fields"):
+                    check(type(table))
+
+    check(Campaign)
+    for required in ("material", "reference"):
+        check(Campaign.model_fields[required].annotation)
+
+
+def test_template_without_an_embedded_reference_must_be_filled_in():
+    text = template(["Si", "Al"])
+    assert "# REPLACE" in text
+    complaint = _complaint(text)
+    assert complaint.startswith("al.toml: table [reference], key code: is missing")
+    assert "name of a reference calculator (emt, lj, eam, ani" in complaint
+    filled = text.replace('# code = "..."', 'code = "lj"')
+    assert parse_campaign(filled, "filled").reference.code == "lj"
+
+
+@pytest.mark.parametrize("elements", [["Qq"], [], ["Al", "Al"]])
+def test_template_of_what_is_not_an_element(elements):
+    with pytest.raises(ConfigError, match="elements"):
+        template(elements)
+
+
+def test_schema_is_json_with_units():
+    schema = json.loads(json.dumps(json_schema()))
+    assert "in fs" in schema["$defs"]["Exploration"]["properties"]["timestep"]["description"]
+    assert schema["additionalProperties"] is False
+
+
+def test_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot read the campaign file .*none\.toml: No such file"):
+        read_campaign(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_campaign(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"seed = 1 # \xe5ngstr\xf6m")
+    with pytest.raises(ConfigError, match=r"not a text file in UTF-8: .* at byte 11"):
+        read_campaign(tmp_path / "latin.toml")
+
+
+def test_syntax_errors_quote_the_line():
+    assert _complaint(MINIMAL + "attempts 3\n").endswith("line 5: attempts 3")
+    assert "al.toml is not valid TOML" in _complaint("x = [")
+    assert "al.toml" in _complaint("seed = 1\nseed = 2\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[exploration]\ntime_step = 1", "table [exploration], key time_step: there is no such key (its value: 1);"),
+        ("[exploration]\ntime_step = 1", "did you mean 'timestep'? Allowed are: walkers, walkers_per_task, timestep"),
+        ("[exploration]\npatience = 3", "it belongs into [training]"),
+        ("[stoping]\nmax_labels = 1", "key stoping: there is no such table"),
+        ("[stoping]\nmax_labels = 1", "did you mean 'stopping'?"),
+        (
+            "[exploration]\ntimestep = -1.5",
+            "key timestep: -1.5 is not allowed: it must be greater than 0 (time step in fs;",
+        ),
+        ("[exploration]\ntimestep = inf", "inf is not allowed: it must be a finite number"),
+        ('[exploration]\nwalkers = "many"', 'key walkers: "many" is not allowed: it must be a valid integer'),
+        (
+            "[exploration]\ntemperature_end = [9, 3]",
+            "[9, 3] is not allowed: the lower bound 9 is above the upper bound 3",
+        ),
+        ("[exploration]\ntemperature_end = [9]", "key temperature_end, number 2: is missing (range of T_end in K"),
+        ("[exploration]\ntemperature_end = [1, 2, 3]", "the list must have at most 2 items, not 3"),
+        ('[potential]\nactivation = "cleu"', "it must be 'celu' or 'silu'; did you mean 'celu'?"),
+        (
+            "[potential.descriptor]\nradial_cutof = 5",
+            "table [potential.descriptor], key radial_cutof: there is no such key",
+        ),
+        ("[potential.descriptor]\nangular_cutoff = 9", "table [potential.descriptor]: angular_cutoff 9 Å is above"),
+        ('[assessment]\nproperties = ["lattice", "elastics"]', 'key properties, number 2: "elastics" is not allowed'),
+        ('[assessment]\nproperties = ["lattice", "elastics"]', "did you mean 'elastic'?"),
+        ("training = 3", "table [training]: must be a table, but is the value 3"),
+        ("[training]\nblocks = 3", "table [training]: validation_blocks + test_blocks = 3 leave none of the 3 blocks"),
+        ('[[material.starts]]\nkind = "paking"', 'table [[material.starts]] number 1: kind = "paking" is not known'),
+        ('[[material.starts]]\nkind = "paking"', "did you mean 'packing'?"),
+        ("[[material.starts]]\nweight = 2", "the key kind is missing; it must be one of: packing, crystal, file"),
+        (
+            '[[material.starts]]\nkind = "file"',
+            "table [[material.starts]] number 1, key path: is missing (file name, relative",
+        ),
+        (
+            '[[material.starts]]\nkind = "crystal"\nratle = 1',
+            "did you mean 'rattle'? Allowed are: kind, weight, prototypes",
+        ),
+    ],
+)
+def test_mistakes_are_explained(text, sentence):
+    # What stands before the first table header belongs to the top level.
+    whole = f"{text}\n{MINIMAL}" if not text.startswith("[[material") else f"{MINIMAL}{text}\n"
+    complaint = _complaint(whole)
+    assert complaint.startswith("al.toml: ") and "\n" not in complaint
+    assert sentence in complaint
+
+
+def test_missing_tables():
+    complaint = _complaint("seed = 1")
+    assert "table [material]: is missing (What the potential is for)" in complaint
+    assert "table [reference]: is missing" in complaint
+
+
+def test_composition():
+    text = MINIMAL.replace('["Al"]', '["Ni", "Al"]\ncomposition = {Ni = [0.1, 0.2], Al = [0.1, 0.3]}')
+    assert "table [material]: no composition lies inside these ranges" in _complaint(text)
+    assert "key composition, entry Xx" in _complaint(text.replace("Ni = [0.1", "Xx = [0.1"))
+
+
+def test_all_mistakes_are_told_at_once():
+    text = (
+        MINIMAL
+        + '[exploration]\ntimestep = 0\nwalkrs = 3\n[[material.starts]]\nkind = "crystal"\nprototypes = ["fc"]\n'
+    )
+    lines = _complaint(text).splitlines()
+    assert lines[0] == "al.toml has 3 errors:"
+    assert len(lines) == 4
+    assert all(line.startswith("  - table [") for line in lines[1:])
+
+
+def test_starts_of_all_kinds():
+    text = MINIMAL + '[[material.starts]]\nkind = "file"\npath = "x.xyz"\n[[material.starts]]\nkind = "packing"\n'
+    starts = parse_campaign(text, "x").material.starts
+    assert starts[0] == FileStarts(path="x.xyz")
+    assert starts[1].kind == "packing"
