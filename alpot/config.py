@@ -249,7 +249,7 @@ class Training(Table):
     )
     patience: int = Field(50, ge=1, description="plateau: epochs without gain before the rate is halved; the paper waited 100")
     min_learning_rate: Positive = Field(1e-5, description="plateau: a member whose rate falls below this has finished; the paper's is 1e-5")
-    energy_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the squared energy error per atom, in 1/(0.01 eV/atom)²")
+    energy_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the squared energy error per atom, in 1/(0.05 eV/atom)²")
     force_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the squared force error, in 1/(0.1 eV/Å)²")
     stress_weight: Annotated[float, Field(ge=0)] = Field(
         0.1, description="weight of the squared error of stress × volume per atom (the virial), in 1/(0.1 eV/atom)²"

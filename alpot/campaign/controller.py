@@ -30,6 +30,7 @@ from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
 from alpot.errors import CampaignFailed, FailureClass, UsageError
 from alpot.store.directory import CampaignDirectory
+from alpot.store.files import sha256
 from alpot.store.ledger import Event, LabelRow, Ledger
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ class Controller:
     def _open(self) -> None:
         """Takes up the campaign where the ledger, and the workers since, have left it."""
         self.directory.clear_stop()
-        self._commit(events.opened(host=socket.gethostname(), pid=os.getpid(), version=version("alpot")))
+        who = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
+        self._commit(events.opened(config=sha256(self.directory.config), **who))
         if self.state.ending is not None and is_lifted(self.state.ending, self.settings):
             self._commit(events.ending_lifted())
         self._import()

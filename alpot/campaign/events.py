@@ -53,9 +53,12 @@ class Ending:
     failed: bool = False
 
 
-def opened(**details: Any) -> Event:
-    """A controller has taken up the campaign; a request to stop and a failed ending are forgotten."""
-    return Event(kind="opened", payload=details)
+def opened(*, config: str, **who: Any) -> Event:
+    """A controller has taken up the campaign; a request to stop and a failed ending are forgotten.
+
+    ``config`` is the checksum of the campaign file, which the user may change between two runs.
+    """
+    return Event(kind="opened", payload={"config": config} | who)
 
 
 def labels_imported(keys: list[str], audit: list[str], shard: str | None) -> Event:

@@ -143,9 +143,7 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
 
 
 def _initial_is_done(state: State) -> bool:
-    return not (state.pending(Kind.EXPLORE) or state.waiting or state.labelling) and (
-        state.initial_found or state.train_labels > 0
-    )
+    return state.initial_found and not (state.waiting or state.labelling)
 
 
 def _labels_left(state: State, settings: PolicySettings) -> int:
@@ -178,10 +176,10 @@ def _ending(state: State, settings: PolicySettings) -> Ending | None:
     if state.missing_program:
         return Ending("missing_program", None, f"no label can be computed: {state.missing_program}", failed=True)
     if state.training_failure:
-        return Ending("training", None, f"training failed {_ATTEMPTS} times: {state.training_failure}", failed=True)
+        return Ending("training", None, f"training was given up: {state.training_failure}", failed=True)
     if state.given_up > settings.max_failures:
         reason = f"{state.given_up} tasks failed for good, {settings.max_failures} may"
-        reason = f"{reason} (failed attempts: {_counted(state.failures)})"
+        reason = f"{reason} (failed attempts: {_counted(state.failures)}); the last: {state.last_failure}"
         return Ending("max_failures", settings.max_failures, reason, failed=True)
     if state.calculations >= settings.max_labels:
         reason = f"the budget of {settings.max_labels} labels is spent"

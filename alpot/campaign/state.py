@@ -80,6 +80,7 @@ class State:
         quiet: time in ps that the promoted generation simulated since it last found something uncertain.
         walker_endings: how many walkers ended for which reason.
         failures: number of failed attempts, by class.
+        last_failure: task and message of the last failed attempt.
         given_up: tasks that failed for good since the campaign was opened.
         missing_program: message of a failed label that no other label can escape.
         training_failure: why training was given up.
@@ -125,6 +126,7 @@ class State:
     walker_endings: Counter[str] = field(default_factory=Counter)
 
     failures: Counter[FailureClass] = field(default_factory=Counter)
+    last_failure: str = ""
     given_up: int = 0
     missing_program: str = ""
     training_failure: str = ""
@@ -133,7 +135,7 @@ class State:
     finished: str | None = None
     has_failed: bool = False
 
-    _queue: list[tuple[tuple[bool, float, int], str]] = field(default_factory=list, repr=False)
+    _queue: list[tuple[tuple[bool, float, int], str]] = field(default_factory=list, repr=False, compare=False)
     _turns: int = 0
 
     @classmethod
@@ -168,8 +170,6 @@ class State:
             case "campaign_finished":
                 self.finished = event.payload["reason"]
                 self.has_failed = event.payload["failed"]
-            case "settings_changed":
-                pass  # recorded for people; what follows from it are decisions, and those are events too
             case _:
                 raise ValueError(f"event {event.seq} is of the unknown kind {event.kind!r}; made by a newer alpot?")
         self.seq = event.seq
@@ -249,6 +249,7 @@ class State:
         failure = FailureClass(payload["failure"])
         self.failed[task.id] = task
         self.failures[failure] += 1
+        self.last_failure = f"{task.id}: {payload['message']}"
         self.failures_of.setdefault(task.id, Counter())[failure] += 1
         if task.kind == Kind.LABEL:
             self.calculations += failure not in BLAMELESS
@@ -267,7 +268,7 @@ class State:
                 for identifier in task.spec["candidates"]:
                     self._enqueue(self.stale.pop(identifier))
             case Kind.TRAIN:
-                self.training_failure = payload["reason"]
+                self.training_failure = self.last_failure
                 self.unseen += self.in_training
             case Kind.ASSESS if task.spec["final"]:
                 self.final_assessed = task.spec["generation"]

@@ -7,8 +7,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ WORKER_ENVIRONMENT = {
 
 
 class ParslExecutor:
-    """Submits tasks to Parsl, and notices when Parsl itself has died."""
+    """Submits tasks to Parsl."""
 
     def __init__(
         self, kernel: DataFlowKernel, pool_of: Mapping[Kind, str], directory: CampaignDirectory, subject: str
@@ -46,52 +46,40 @@ class ParslExecutor:
         self._pool_of = pool_of
         self._directory = directory
         self._subject = subject
-        self._pending: set[Future[Result]] = set()
-        self._broken: UsageError | None = None
-        self._lock = threading.Lock()
-        for executor in kernel.executors.values():
-            if isinstance(executor, HighThroughputExecutor):
-                threading.Thread(target=self._watch, args=(executor,), daemon=True).start()
 
     def submit(self, task: Result) -> Future[Result]:
         """See ``alpot.campaign.executor.Executor``."""
         future: Future[Result] = Future()
-        with self._lock:
-            if self._broken is not None:
-                raise self._broken
-            self._pending.add(future)
         app = self._apps[self._pool_of[Kind(task["kind"])]]
         attempt: Future[Result] = app(self._subject, str(self._directory.path), task)
         attempt.add_done_callback(lambda attempt: self._settle(future, attempt))
         return future
 
     def _settle(self, future: Future[Result], attempt: Future[Result]) -> None:
-        with self._lock:
-            self._pending.discard(future)
         error = attempt.exception()
-        with suppress(InvalidStateError):  # Parsl was declared dead meanwhile
-            if error is None:
-                future.set_result(attempt.result())
-            elif isinstance(error, BadStateException):
-                future.set_exception(self._unusable(f"the workers could not be started: {error}"))
-            else:
-                future.set_exception(error)
+        if error is None:
+            future.set_result(attempt.result())
+        elif isinstance(error, BadStateException):
+            logs = self._directory.logs / "parsl"
+            cure = f"See {logs}; when it is mended, run the campaign again: it continues where it was"
+            future.set_exception(UsageError(f"no worker can be reached: {error}\n{cure}"))
+        else:
+            future.set_exception(error)
 
-    def _watch(self, executor: HighThroughputExecutor) -> None:
-        """Parsl does not look after its interchange: without this, its death would leave us waiting for ever."""
-        assert executor.interchange_proc is not None, "the kernel has started it"
-        status = executor.interchange_proc.wait()
-        with self._lock:
-            self._broken = self._unusable(f"Parsl's interchange has ended with status {status}")
-            orphans, self._pending = self._pending, set()
-        for future in orphans:
-            with suppress(InvalidStateError):
-                future.set_exception(self._broken)
 
-    def _unusable(self, what: str) -> UsageError:
-        return UsageError(
-            f"{what}\nSee {self._directory.logs / 'parsl'}; running the campaign again continues where it was"
-        )
+def _watch_interchange(executor: HighThroughputExecutor) -> None:
+    """Fails whatever is in flight when the interchange ends: Parsl does not look after it, and would wait for ever."""
+    assert executor.interchange_proc is not None, "the kernel has started it"
+    status = executor.interchange_proc.wait()
+    executor.command_client.ok = False  # or Parsl's poller would wait for an answer, for ever as well
+    executor.set_bad_state_and_fail_all(RuntimeError(f"Parsl's interchange has ended with status {status}"))
+
+
+def _end(kernel: DataFlowKernel, executors: list[HighThroughputExecutor]) -> None:
+    for executor in executors:
+        if executor.bad_state_is_set and executor.provider is not None:  # then Parsl leaves its workers to themselves
+            executor.provider.cancel(list(executor.blocks_to_job_id.values()))
+    kernel.cleanup()
 
 
 @contextmanager
@@ -122,9 +110,11 @@ def parsl_executor(
         )
         kernel = DataFlowKernel(config)
         try:
+            for executor in executors:
+                threading.Thread(target=_watch_interchange, args=(executor,), daemon=True).start()
             yield ParslExecutor(kernel, pool_of, directory, subject)
         finally:
-            kernel.cleanup()
+            _end(kernel, executors)
 
 
 @contextmanager

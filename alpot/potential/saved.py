@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Card:
         elements: chemical symbols.
         level_of_theory: settings of the reference method whose labels it was trained on, and their hash.
         n_labels: number of labels it was trained on.
-        errors: name → value; the unit is part of the name.
+        errors: root-mean-square errors by name; energies in eV/atom, forces in eV/Å.
         calibration: factor from the standard deviation of the members' forces to the expected force error.
         training: settings of the training.
         generation: number of the training in its campaign.
@@ -65,14 +65,6 @@ def save_potential(folder: Path, ensemble: Ensemble, card: Card) -> None:
     _publish_card(folder, card, ensemble, hashlib.sha256(weights).hexdigest())
 
 
-def update_card(folder: Path, **changes: Any) -> Card:
-    """Change fields of the card of a saved potential, such as errors that were measured later."""
-    ensemble, card = load_potential(folder)
-    card = replace(card, **changes)
-    _publish_card(folder, card, ensemble, hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
-    return card
-
-
 def _publish_card(folder: Path, card: Card, ensemble: Ensemble, weights_sha256: str) -> None:
     content = {
         "format": FORMAT,
@@ -85,7 +77,7 @@ def _publish_card(folder: Path, card: Card, ensemble: Ensemble, weights_sha256: 
             "activation": ensemble.activation,
             "dtype": str(ensemble.dtype).removeprefix("torch."),
         },
-        "units": {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³"},
+        "units": {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "errors": "eV/atom and eV/Å"},
         "weights_sha256": weights_sha256,
     }
     canonical = json.dumps(content, sort_keys=True).encode()

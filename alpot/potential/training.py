@@ -25,9 +25,9 @@ from alpot.potential.schedule import LearningRates
 from alpot.potential.self_energies import fit_self_energies
 
 #: Errors that count 1 in the loss before the user's weights: eV/atom, eV/Å, eV/atom.
-ENERGY_UNIT, FORCE_UNIT, VIRIAL_UNIT = 0.01, 0.1, 0.1
+ENERGY_UNIT, FORCE_UNIT, VIRIAL_UNIT = 0.05, 0.1, 0.1
 #: A force error counts relative to this share of the frame's force, so that a few wild frames do not rule the fit.
-RELATIVE_FORCE_ERROR = 0.1
+RELATIVE_FORCE_ERROR = 0.05
 #: A member is retrained when its validation loss is not below this many times the median of all members.
 _FAILED_FACTOR = 10.0
 _RETRAININGS = 2

@@ -23,6 +23,8 @@ _CURES = {
     errno.EFBIG: "the file would be larger than the limit set for this process (see `ulimit -f`)",
     errno.EROFS: "the file system is read-only: use a folder that can be written to",
     errno.EACCES: "the permissions of the folder do not allow it: change them or use another folder",
+    errno.EPERM: "does the file system know hard links? A campaign needs one that does",
+    errno.EOPNOTSUPP: "does the file system know hard links? A campaign needs one that does",
     errno.EIO: "the disk or the network file system has a fault: check it before going on",
 }
 

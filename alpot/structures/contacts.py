@@ -7,7 +7,6 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.geometry import complete_cell
 from numpy.typing import ArrayLike
-from vesin import NeighborList
 
 
 def contact_distance(numbers_i: ArrayLike, numbers_j: ArrayLike, factor: float) -> np.ndarray:
@@ -59,6 +58,9 @@ def near_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.
     Returns:
         Indices i and j, each (n_pairs,), and distances (n_pairs,) in Å.
     """
+    # vesin imports torch, which takes seconds: not before it is needed.
+    from vesin import NeighborList
+
     i, j, distance = NeighborList(cutoff=cutoff, full_list=False).compute(
         points=atoms.positions, box=complete_cell(atoms.cell.array), periodic=atoms.pbc, quantities="ijd"
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from vesin import NeighborList
 
 from alpot.structures.contacts import contact_distance
 from alpot.structures.density import volume_of
@@ -71,6 +70,9 @@ def push_apart(atoms: Atoms, factor: float) -> bool:
         atoms: a frame that is periodic in all directions.
         factor: closest approach as a fraction of the sum of covalent radii.
     """
+    # vesin imports torch, which takes seconds: not before it is needed.
+    from vesin import NeighborList
+
     numbers, positions = atoms.numbers, atoms.positions
     neighbors = NeighborList(cutoff=_MARGIN * 2.0 * factor * covalent_radii[numbers].max(), full_list=False)
     for _ in range(_ROUNDS):

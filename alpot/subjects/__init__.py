@@ -1,0 +1,1 @@
+"""What a campaign learns: binds structures, exploration, reference, potential and validation into tasks."""

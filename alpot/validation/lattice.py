@@ -30,10 +30,12 @@ _VOLUME_STEP = 0.015
 _HALF_WIDTH = 3
 #: The search gives up at half or twice the volume at which it began.
 _MAX_STEPS = 46
-#: Likewise for c/a of hcp; ±4 % holds the known hcp metals' distance from the ideal ratio, Zn and Cd apart.
-_C_OVER_A_STEP = 0.01
-_C_OVER_A_HALF_WIDTH = 2
-_C_OVER_A_MAX_STEPS = 30
+#: For c/a of hcp, which is searched in turns with the volume until it moves by less than its tolerance: the energy is
+#: then 0.05 meV from its minimum. Most hcp metals need one or two turns.
+_C_OVER_A_STEP = 0.015
+_C_OVER_A_MAX_STEPS = 20
+_C_OVER_A_TOLERANCE = 2e-3
+_MAX_TURNS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +82,15 @@ def equilibrium(
     Raises:
         PotentialError: there is no minimum between half and twice the first volume.
     """
-    middle = volume or start_volume(element)
     c_over_a = IDEAL_C_OVER_A
-    curve = _sample_volumes(calculator, element, structure, middle, c_over_a)
-    if structure == "hcp":
-        # The volume hardly depends on c/a: one pass is enough, and none is needed for a crystal that is ideal anyway.
-        c_over_a = _best_c_over_a(calculator, element, float(birch_murnaghan(*curve)[0][0]))
-        if abs(c_over_a / IDEAL_C_OVER_A - 1) > 1e-3:
-            curve = _sample_volumes(calculator, element, structure, float(birch_murnaghan(*curve)[0][0]), c_over_a)
+    curve = _sample_volumes(calculator, element, structure, volume or start_volume(element), c_over_a)
+    for _ in range(_MAX_TURNS if structure == "hcp" else 0):
+        middle = float(birch_murnaghan(*curve)[0][0])
+        last, c_over_a = c_over_a, _best_c_over_a(calculator, element, middle, c_over_a)
+        if abs(c_over_a / last - 1) < _C_OVER_A_TOLERANCE:
+            c_over_a = last
+            break
+        curve = _sample_volumes(calculator, element, structure, middle, c_over_a)
     volumes, energies, moduli = birch_murnaghan(*curve)
     return Equilibrium(
         element=element,
@@ -173,27 +176,27 @@ def _sample_volumes(
     )
 
 
-def _best_c_over_a(calculator: BaseCalculator, element: str, volume: float) -> float:
-    """c/a of the hcp crystal with the lowest energy at this volume per atom (Å³)."""
+def _best_c_over_a(calculator: BaseCalculator, element: str, volume: float, start: float) -> float:
+    """c/a of the hcp crystal with the lowest energy at this volume per atom (Å³), from the parabola through three."""
 
     def energy(step: int) -> float:
-        crystal = build_crystal(element, "hcp", volume, IDEAL_C_OVER_A * (1 + _C_OVER_A_STEP * step))
+        crystal = build_crystal(element, "hcp", volume, start * (1 + _C_OVER_A_STEP * step))
         return float(energy_voices(attached(calculator, crystal))[0])
 
     known: dict[int, float] = {}
     middle = 0
     while abs(middle) <= _C_OVER_A_MAX_STEPS:
-        window = range(middle - _C_OVER_A_HALF_WIDTH, middle + _C_OVER_A_HALF_WIDTH + 1)
+        window = (middle - 1, middle, middle + 1)
         for step in window:
             if step not in known:
                 known[step] = energy(step)
-        lowest = min(window, key=known.__getitem__)
-        if lowest == middle:
-            quadratic = np.polynomial.polynomial.polyfit(window, [known[step] for step in window], 2)
-            return float(IDEAL_C_OVER_A * (1 - _C_OVER_A_STEP * quadratic[1] / (2 * quadratic[2])))
-        middle = lowest
+        below, lowest, above = (known[step] for step in window)
+        if lowest <= min(below, above):
+            curvature = below - 2 * lowest + above
+            offset = 0.5 * (below - above) / curvature if curvature > 0 else 0.0
+            return start * (1 + _C_OVER_A_STEP * (middle + offset))
+        middle += 1 if above < below else -1
     raise PotentialError(
-        f"hcp {element} at {volume:.1f} Å³ per atom has no minimum of the energy for c/a between"
-        f" {IDEAL_C_OVER_A * (1 - _C_OVER_A_STEP * _C_OVER_A_MAX_STEPS):.2f} and"
-        f" {IDEAL_C_OVER_A * (1 + _C_OVER_A_STEP * _C_OVER_A_MAX_STEPS):.2f}"
+        f"hcp {element} at {volume:.1f} Å³ per atom has no minimum of the energy for c/a within"
+        f" {100 * _C_OVER_A_STEP * _C_OVER_A_MAX_STEPS:.0f} % of {start:.3f}"
     )

@@ -113,12 +113,15 @@ def validate(
 
 
 class _Bench:
-    """One element under one calculator; crystals are brought to equilibrium once and shared by all properties."""
+    """One element under one calculator; crystals are brought to equilibrium once and shared by all properties.
+
+    So are failures: some calculators, EMT among them, answer nonsense after the first one.
+    """
 
     def __init__(self, calculator: BaseCalculator, element: str) -> None:
         self.calculator = calculator
         self.element = element
-        self._crystals: dict[Structure, Equilibrium] = {}
+        self._crystals: dict[Structure, Equilibrium | Exception] = {}
 
     def crystal(self, structure: Structure | None = None) -> Equilibrium:
         """The crystal at equilibrium; by default the element's own structure."""
@@ -126,8 +129,14 @@ class _Bench:
         structure = structure or own
         if structure not in self._crystals:
             volume = None if structure == own else self.crystal().volume
-            self._crystals[structure] = equilibrium(self.calculator, self.element, structure, volume=volume)
-        return self._crystals[structure]
+            try:
+                self._crystals[structure] = equilibrium(self.calculator, self.element, structure, volume=volume)
+            except Exception as error:  # noqa: BLE001 - raised below, for every property that needs this crystal
+                self._crystals[structure] = error
+        found = self._crystals[structure]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def lattice(self) -> list[PropertyValue]:
         crystal = self.crystal()

@@ -53,7 +53,7 @@ class FakeSubject:
             reason = "audit" if audit else "initial" if initial else "uncertain"
             candidate = {"id": identifier, "key": key_of(identifier), "score": rng.random(), "cost": 1.0 + rng.random()}
             candidates.append(candidate | {"reason": reason, "audit": audit})
-        if not initial:  # somebody finds a start of the first exploration again
+        if candidates and not initial:  # somebody finds a start of the first exploration again
             candidates.append(candidates[0] | {"id": f"{task_id}/again", "key": key_of("explore-000001/0")})
         time_ps = 0.0 if initial else 2.5
         return {"candidates": candidates, "generation": spec["generation"], "walkers": 4, "simulated_time": time_ps}

@@ -1,0 +1,229 @@
+"""What people ask that no decision rests on: how the campaign came to where it is. A second fold over the ledger.
+
+``alpot.campaign.state`` knows what is; this knows what was: every generation with its errors, why candidates were
+found, when labels arrived, what failed. The work per event is constant, so that live progress can fold along.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from alpot.campaign.events import Task
+from alpot.campaign.subject import SUMMARIES, AssessSummary, ExploreSummary, Kind, LabelSummary, TrainSummary
+from alpot.store.ledger import Event
+
+#: Errors in a train task's metrics that are shown: eV/Å and eV/atom.
+ERRORS = tuple(f"{role}_{quantity}" for role in ("train", "validate", "test") for quantity in ("force", "energy"))
+_FAILURES_SHOWN = 20
+
+
+class Generation(BaseModel):
+    """One training and what became of it.
+
+    Attributes:
+        number: from 1.
+        labels: labels that it was trained on.
+        path: folder of the potential, relative to the campaign directory.
+        elapsed_s: when it was trained, in s of running time of the campaign.
+        seconds: how long the training took.
+        epochs: of the training, if recorded.
+        errors: root-mean-square errors by name: ``train_force`` (eV/Å), ``train_energy`` (eV/atom), likewise
+            ``validate_*`` and ``test_*``, as far as recorded.
+        audit_labels: audit labels that it was measured on; None as long as it was not.
+        audit_force: root-mean-square force error on audit labels in eV/Å.
+        audit_energy: root-mean-square energy error on audit labels in eV/atom.
+        calibration: factor from the members' deviation to the expected force error.
+        promoted: whether it was good enough to explore with; None as long as this is not known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    labels: int
+    path: str
+    elapsed_s: float
+    seconds: float
+    epochs: int | None = None
+    errors: dict[str, float] = {}
+    audit_labels: int | None = None
+    audit_force: float | None = None
+    audit_energy: float | None = None
+    calibration: float | None = None
+    promoted: bool | None = None
+
+
+class Failure(BaseModel):
+    """An attempt at a task that failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    attempt: int
+    failure: str
+    message: str
+    evidence: str
+    time: str
+
+
+class Session(BaseModel):
+    """A controller that took up the campaign."""
+
+    model_config = ConfigDict(frozen=True)
+
+    time: str
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A task in flight since this running time in s; ``trained_on``: the labels known when a training began."""
+
+    kind: Kind
+    since: float
+    trained_on: int
+
+
+@dataclass
+class History:
+    """What has happened up to the last event.
+
+    Attributes:
+        seq: number of the last event.
+        sessions: controllers, in order.
+        first: time of the first event.
+        last: time of the last event.
+        elapsed_s: time in s in which a controller ran, up to the last event.
+        running: tasks in flight, by id, the oldest first.
+        generations: by number.
+        found: number of candidates emitted, by reason.
+        walkers: number of walkers that ended.
+        imported: number of labels that the user brought along.
+        training_labels: number of labels to train on.
+        label_times: of each label computed: running time in s at which it arrived, and its candidate's reason.
+        failures: number of failed attempts, by kind and class.
+        recent_failures: the last of them.
+        properties: rows of the last final assessment.
+        properties_of: the generation that they belong to.
+    """
+
+    seq: int = 0
+    sessions: list[Session] = field(default_factory=list)
+    first: datetime | None = None
+    last: datetime | None = None
+    elapsed_s: float = 0.0
+    running: dict[str, _Running] = field(default_factory=dict)
+    generations: dict[int, Generation] = field(default_factory=dict)
+    found: Counter[str] = field(default_factory=Counter)
+    walkers: int = 0
+    imported: int = 0
+    training_labels: int = 0
+    label_times: list[tuple[float, str]] = field(default_factory=list)
+    failures: dict[Kind, Counter[str]] = field(default_factory=dict)
+    recent_failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES_SHOWN))
+    properties: list[dict[str, Any]] = field(default_factory=list)
+    properties_of: int | None = None
+
+    _attempted: dict[str, _Running] = field(default_factory=dict, repr=False)
+    _origins: dict[str, tuple[str, bool]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def replay(cls, events: Iterable[Event]) -> History:
+        """The history after all these events."""
+        history = cls()
+        for event in events:
+            history.apply(event)
+        return history
+
+    def apply(self, event: Event) -> None:
+        """Takes in one event, of a kind that ``State`` knows."""
+        self._pass_time(event)
+        match event.kind:
+            case "opened":
+                self.sessions.append(Session(time=event.time, **event.payload))
+            case "labels_imported":
+                self.imported += len(event.payload["keys"]) + len(event.payload["audit"])
+                self.training_labels += len(event.payload["keys"])
+            case "task_started":
+                self._start(Task.load(event.payload))
+            case "task_finished":
+                self._finish(event.payload)
+            case "task_failed":
+                self._fail(event)
+            case "task_abandoned":
+                del self._attempted[event.payload["id"]]
+        self.seq = event.seq
+
+    def elapsed_until(self, now: datetime) -> float:
+        """Running time in s, for a controller that runs still."""
+        return self.elapsed_s + (max(0.0, (now - self.last).total_seconds()) if self.last else 0.0)
+
+    def _pass_time(self, event: Event) -> None:
+        time = datetime.fromisoformat(event.time).astimezone(UTC)
+        if self.last is not None and event.kind != "opened":  # nobody ran between the last event and an opening
+            self.elapsed_s += max(0.0, (time - self.last).total_seconds())
+        self.first, self.last = self.first or time, time
+
+    def _start(self, task: Task) -> None:
+        earlier = self.running.pop(task.id, None) or self._attempted.pop(task.id, None)
+        trained_on = earlier.trained_on if earlier else self.training_labels
+        self.running[task.id] = _Running(task.kind, self.elapsed_s, trained_on)
+
+    def _fail(self, event: Event) -> None:
+        payload = event.payload
+        task = self._attempted[payload["id"]] = self.running.pop(payload["id"])
+        self.failures.setdefault(task.kind, Counter())[payload["failure"]] += 1
+        details = {name: payload[name] for name in ("attempt", "failure", "message", "evidence")}
+        self.recent_failures.append(Failure(task=payload["id"], time=event.time, **details))
+
+    def _finish(self, payload: dict[str, Any]) -> None:
+        task = self.running.pop(payload["id"])
+        match SUMMARIES[task.kind].model_validate(payload["summary"]):
+            case ExploreSummary() as summary:
+                self.walkers += summary.walkers
+                for candidate in summary.candidates:
+                    self.found[candidate.reason] += 1
+                    self._origins[candidate.id] = (candidate.reason, candidate.audit)
+            case LabelSummary() as summary:
+                reason, is_audit = self._origins.pop(summary.candidate)
+                if summary.outcome == "labelled":
+                    self.training_labels += not is_audit
+                    self.label_times.append((self.elapsed_s, reason))
+            case TrainSummary() as summary:
+                self._trained(summary, task, payload["seconds"])
+            case AssessSummary() as summary:
+                self._assessed(summary)
+
+    def _trained(self, summary: TrainSummary, task: _Running, seconds: float) -> None:
+        epochs = summary.metrics.get("epochs")
+        self.generations[summary.generation] = Generation(
+            number=summary.generation,
+            labels=task.trained_on,
+            path=summary.path,
+            elapsed_s=self.elapsed_s,
+            seconds=seconds,
+            epochs=epochs if isinstance(epochs, int) else None,
+            errors={name: summary.metrics[name] for name in ERRORS if name in summary.metrics},
+        )
+
+    def _assessed(self, summary: AssessSummary) -> None:
+        if summary.properties:
+            self.properties, self.properties_of = summary.properties, summary.generation
+        before = self.generations[summary.generation]
+        self.generations[summary.generation] = before.model_copy(
+            update={
+                "audit_labels": summary.audit_labels,
+                "audit_force": summary.force_error,
+                "audit_energy": summary.energy_error,
+                "calibration": summary.calibration,
+                # The final assessment of the promoted one says nothing new about its promotion.
+                "promoted": bool(before.promoted) or summary.promote,
+            }
+        )

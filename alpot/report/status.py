@@ -1,0 +1,305 @@
+"""Where a campaign stands, read from its ledger without disturbing it: what ``alpot status`` prints.
+
+Everything here is JSON-able (``Status.model_dump_json``). Energies are in eV, forces in eV/Å, times in s or ps, as
+the names say.
+"""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from alpot.campaign.state import State
+from alpot.campaign.subject import Kind
+from alpot.config import Campaign
+from alpot.config_file import read_campaign
+from alpot.report.history import Failure, Generation, History
+from alpot.store.directory import CampaignDirectory, Holder
+from alpot.store.ledger import Ledger
+
+
+class Phase(StrEnum):
+    """What a campaign is doing."""
+
+    NEW = "new"
+    RUNNING = "running"
+    ENDING = "ending"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Part(BaseModel):
+    """Base of a status and its parts: values that do not change."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Controller(Part):
+    """Who runs the campaign."""
+
+    host: str
+    pid: int
+    since: str
+
+
+class Labels(Part):
+    """Reference calculations.
+
+    Attributes:
+        training: labels to train on.
+        audit: labels that measure the error and are never trained on.
+        imported: how many of these the user brought along.
+        queued: candidates that wait to be labelled, or to be judged by the promoted generation before.
+        running: being computed.
+        calculations: calculations that count against the budget, failed attempts included.
+        budget: of calculations.
+        rejected: candidates that got no label, by reason.
+        failed_attempts: by class; an attempt that failed may be followed by one that does not.
+        seconds: wall time of finished calculations in s, added up.
+    """
+
+    training: int
+    audit: int
+    imported: int
+    queued: int
+    running: int
+    calculations: int
+    budget: int
+    rejected: dict[str, int]
+    failed_attempts: dict[str, int]
+    seconds: float
+
+    @property
+    def done(self) -> int:
+        """Labels of both sorts."""
+        return self.training + self.audit
+
+
+class Exploration(Part):
+    """What walkers did.
+
+    Attributes:
+        walkers: number that ended.
+        simulated_ps: time simulated, added up.
+        quiet_ps: time that the promoted generation simulated since it last found something uncertain.
+        endings: how many walkers ended for which reason.
+        candidates: structures found, by reason.
+        dropped: those that will not be labelled, by reason.
+    """
+
+    walkers: int
+    simulated_ps: float
+    quiet_ps: float
+    endings: dict[str, int]
+    candidates: dict[str, int]
+    dropped: dict[str, int]
+
+
+class Tasks(Part):
+    """Tasks of one kind in flight; ``oldest_s``: for how long the first of them has been."""
+
+    count: int
+    oldest_s: float
+
+
+class Property(Part):
+    """One row of the property table, see ``alpot.validation.suite.PropertyRow``."""
+
+    property: str = ""
+    system: str = ""
+    name: str = ""
+    unit: str = ""
+    value: float | None = None
+    std: float | None = None
+    reference: float | None = None
+    difference: float | None = None
+    tolerance: str | None = None
+    ok: bool | None = None
+    error: str | None = None
+
+
+class Status(Part):
+    """Where a campaign stands.
+
+    Attributes:
+        name: of the campaign, which is that of its folder.
+        directory: the folder.
+        elements: chemical symbols.
+        phase: what it is doing.
+        message: the same as a sentence, with the reason and what to do.
+        controller: who runs it; None if nobody does.
+        began: when it was first run, ISO 8601 in UTC.
+        last_event: when something last happened.
+        elapsed_s: time in which a controller ran.
+        generations: in order.
+        promoted: the generation to use.
+        potential: its folder.
+        labels: the reference calculations.
+        exploration: the walkers.
+        tasks: in flight, by kind.
+        failures: failed attempts at tasks that are not labels, by kind and class.
+        given_up: tasks that failed for good since the campaign was last opened.
+        max_failures: the campaign stops if there are more.
+        recent_failures: the last attempts that failed, of any kind.
+        ending: why the campaign comes to its end, once it does.
+        finished: why it has ended.
+        properties: of the final potential.
+        properties_of: the generation that they belong to.
+    """
+
+    name: str
+    directory: str
+    elements: tuple[str, ...]
+    phase: Phase
+    message: str
+    controller: Controller | None
+    began: str | None
+    last_event: str | None
+    elapsed_s: float
+    generations: tuple[Generation, ...]
+    promoted: int | None
+    potential: str | None
+    labels: Labels
+    exploration: Exploration
+    tasks: dict[str, Tasks]
+    failures: dict[str, dict[str, int]]
+    given_up: int
+    max_failures: int
+    recent_failures: tuple[Failure, ...]
+    ending: str | None
+    finished: str | None
+    properties: tuple[Property, ...]
+    properties_of: int | None
+
+
+def campaign_status(directory: CampaignDirectory) -> Status:
+    """Reads the status of a campaign, whether or not a controller is at work.
+
+    Raises:
+        AlpotError: the campaign file or the ledger cannot be read.
+    """
+    status, _ = status_and_history(directory)
+    return status
+
+
+def status_and_history(directory: CampaignDirectory) -> tuple[Status, History]:
+    """The status, and the history that it was made from."""
+    # The controller first: one that ends meanwhile is shown as running, not a finished campaign as interrupted.
+    holder = directory.holder()
+    state, history = State(), History()
+    with Ledger(directory.ledger, read_only=True) as ledger:
+        for event in ledger.events():
+            state.apply(event)
+            history.apply(event)
+    return describe(directory, read_campaign(directory.config), state, history, holder), history
+
+
+def describe(
+    directory: CampaignDirectory, config: Campaign, state: State, history: History, holder: Holder | None
+) -> Status:
+    """Puts together what is known; ``state`` and ``history`` are of the same events."""
+    now = datetime.now(UTC)
+    elapsed_s = history.elapsed_until(now) if holder is not None and state.finished is None else history.elapsed_s
+    phase = _phase(state, holder is not None, directory.stop_requested())
+    potential = None if state.promoted is None else str(directory.model_path(state.promoted))
+    return Status(
+        name=directory.path.name,
+        directory=str(directory.path),
+        elements=config.material.elements,
+        phase=phase,
+        message=_message(phase, state, holder, directory),
+        controller=None if holder is None else Controller(host=holder.host, pid=holder.pid, since=holder.since),
+        began=history.first.isoformat() if history.first else None,
+        last_event=history.last.isoformat() if history.last else None,
+        elapsed_s=elapsed_s,
+        generations=tuple(history.generations.values()),
+        promoted=state.promoted,
+        potential=potential,
+        labels=_labels(config, state, history),
+        exploration=_exploration(state, history),
+        tasks=_tasks(state, history, elapsed_s),
+        failures={kind.value: dict(counts) for kind, counts in history.failures.items() if kind != Kind.LABEL},
+        given_up=state.given_up,
+        max_failures=config.stopping.max_failures,
+        recent_failures=tuple(history.recent_failures),
+        ending=state.ending.reason if state.ending else None,
+        finished=state.finished,
+        properties=tuple(Property.model_validate(row) for row in history.properties),
+        properties_of=history.properties_of,
+    )
+
+
+def _labels(config: Campaign, state: State, history: History) -> Labels:
+    retried = sum(task.kind == Kind.LABEL for task in state.failed.values())
+    return Labels(
+        training=state.train_labels,
+        audit=len(state.audit),
+        imported=history.imported,
+        queued=len(state.waiting) + len(state.stale) + retried,
+        running=state.in_flight[Kind.LABEL],
+        calculations=state.calculations,
+        budget=config.stopping.max_labels,
+        rejected=dict(state.rejected),
+        failed_attempts=dict(history.failures.get(Kind.LABEL, {})),
+        seconds=state.label_seconds,
+    )
+
+
+def _exploration(state: State, history: History) -> Exploration:
+    return Exploration(
+        walkers=history.walkers,
+        simulated_ps=state.simulated,
+        quiet_ps=state.quiet,
+        endings=dict(state.walker_endings),
+        candidates=dict(history.found),
+        dropped=dict(state.dropped),
+    )
+
+
+def _tasks(state: State, history: History, elapsed_s: float) -> dict[str, Tasks]:
+    oldest: dict[Kind, float] = {}
+    for running in history.running.values():
+        oldest.setdefault(running.kind, running.since)
+    return {
+        kind.value: Tasks(count=state.in_flight[kind], oldest_s=elapsed_s - oldest[kind])
+        for kind in Kind
+        if kind in oldest
+    }
+
+
+def _phase(state: State, is_running: bool, stop_requested: bool) -> Phase:
+    if state.finished is not None:
+        return Phase.FAILED if state.has_failed else Phase.FINISHED
+    if is_running:
+        if state.stop_requested or stop_requested:
+            return Phase.STOPPING
+        return Phase.RUNNING if state.ending is None else Phase.ENDING
+    if state.seq == 0:
+        return Phase.NEW
+    return Phase.STOPPED if state.stop_requested and not state.tasks else Phase.INTERRUPTED
+
+
+def _message(phase: Phase, state: State, holder: Holder | None, directory: CampaignDirectory) -> str:
+    again = f"`alpot run {directory.path}`"
+    match phase:
+        case Phase.NEW:
+            return f"created, nothing has run yet; {again} starts it"
+        case Phase.RUNNING:
+            where = "" if holder is None or holder.host == socket.gethostname() else f" on {holder.host}"
+            return "getting the first labels" + where if state.promoted is None else "exploring and learning" + where
+        case Phase.ENDING:
+            return f"{state.ending.reason if state.ending else ''}; what runs finishes, then the last assessment"
+        case Phase.STOPPING:
+            return "stopping as asked: what runs finishes, nothing new starts"
+        case Phase.STOPPED:
+            return f"stopped as asked; {again} continues it"
+        case Phase.INTERRUPTED:
+            return f"the controller ended before the campaign did; {again} continues it and no label is lost"
+        case Phase.FINISHED | Phase.FAILED:
+            return state.finished or ""

@@ -1,0 +1,84 @@
+"""Numbers and reasons as people read them; the same words on the terminal, in the log and on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from alpot.report.status import Property
+
+#: Stands where nothing is known.
+NOTHING = "–"
+
+
+def printable(text: object) -> str:
+    """One line without control characters: strings of a campaign must not steer the terminal."""
+    return "".join(char if char.isprintable() else " " for char in str(text))
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, ``0:02:13``; with days in front where there are any."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return (f"{days} d " if days else "") + f"{hour}:{minute:02d}:{second:02d}"
+
+
+def milli(value: float | None) -> str:
+    """A value in eV or eV/Å as meV or meV/Å."""
+    if value is None:
+        return NOTHING
+    return f"{1000 * value:.3g}" if value < 0.9995 else f"{1000 * value:,.0f}"
+
+
+def picoseconds(time_ps: float) -> str:
+    """Simulated time in ps or ns."""
+    return f"{time_ps:.1f} ps" if time_ps < 1000 else f"{time_ps / 1000:.2f} ns"
+
+
+def counted(counts: Mapping[str, int], separator: str = " · ") -> str:
+    """How many of what, the most frequent first; empty where there is nothing."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return separator.join(f"{count:,} {printable(reason).replace('_', ' ')}" for reason, count in ordered if count)
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def value_of(row: Property) -> str:
+    """The potential's value ± the ensemble's standard deviation."""
+    if row.value is None:
+        return NOTHING
+    if not row.std:
+        return f"{row.value:.5g}"
+    decimals = _decimals(row.std)
+    return f"{row.value:.{decimals}f} ± {row.std:.{decimals}f}"
+
+
+def reference_of(row: Property) -> str:
+    """The reference's value, to as many decimals as the potential's."""
+    if row.reference is None:
+        return NOTHING
+    return f"{row.reference:.{_decimals(row.std)}f}" if row.std else f"{row.reference:.5g}"
+
+
+def difference_of(row: Property) -> str:
+    """Value − reference; also in % where the tolerance is one."""
+    if row.difference is None:
+        return NOTHING
+    text = f"{row.difference:+.2g}"
+    if row.reference and row.tolerance and row.tolerance.endswith("%"):
+        text += f" ({100 * row.difference / abs(row.reference):+.1f} %)"
+    return text
+
+
+def mark_of(ok: bool | None) -> str:
+    """Whether a value is within tolerance."""
+    return "" if ok is None else "✓" if ok else "✗"
+
+
+def _decimals(std: float) -> int:
+    """Two significant digits of the standard deviation, six decimals at most."""
+    return min(max(0, 1 - math.floor(math.log10(abs(std)))), 6)

@@ -1,0 +1,158 @@
+"""From a campaign file or directory to a running controller: what `alpot run`, `stop` and `export` do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from alpot.campaign.controller import Controller, ImportedLabels, Observer, Outcome
+from alpot.campaign.settings import policy_settings
+from alpot.campaign.state import State
+from alpot.config import Campaign
+from alpot.config_file import read_campaign
+from alpot.errors import CampaignDirectoryError, ConfigError, UsageError
+from alpot.platforms.registry import open_platform
+from alpot.potential.saved import CARD, WEIGHTS
+from alpot.reference import level_of_theory, open_reference
+from alpot.store.dataset import write_shard
+from alpot.store.directory import CampaignDirectory
+from alpot.store.files import publish, read_bytes
+from alpot.store.formats import read_labelled
+from alpot.store.labels import Label, write_label
+from alpot.store.ledger import LabelRow, Ledger
+
+SUBJECT = "alpot.subjects.interatomic:InteratomicSubject"
+#: Tables that may change when a campaign is continued; all others are physics.
+CHANGEABLE = frozenset({"stopping", "resources", "assessment"})
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A campaign that is ready to run."""
+
+    directory: CampaignDirectory
+    config: Campaign
+
+    def run(self, on_change: Observer | None = None) -> Outcome:
+        """Run until the campaign ends or is stopped; raises as ``Controller.run``."""
+        platform = open_platform(self.config.resources)
+        controller = Controller(
+            directory=self.directory,
+            settings=policy_settings(self.config, platform),
+            platform=platform,
+            subject=SUBJECT,
+            imported=_import_labels(self.directory, self.config),
+            on_change=on_change,
+        )
+        return controller.run()
+
+
+def prepare(path: Path, directory: Path | None = None) -> Launch:
+    """Start or continue a campaign.
+
+    Args:
+        path: a campaign file, or the directory of a campaign.
+        directory: of the campaign, where ``path`` is a file; by default beside it, named like it without the suffix.
+
+    Raises:
+        UsageError: the file is wrong, or the directory does not belong to this campaign.
+    """
+    if path.is_dir():
+        if directory is not None:
+            raise UsageError(f"{path} is a directory; --directory goes with a campaign file only")
+        opened = CampaignDirectory.open(path)
+        return Launch(opened, read_campaign(opened.config))
+    config = read_campaign(path)
+    check_reference(config, path.parent)
+    place = directory or path.with_suffix("")
+    if CampaignDirectory.is_campaign(place):
+        opened = CampaignDirectory.open(place)
+        _adopt_changes(opened, path, config)
+        return Launch(opened, config)
+    return Launch(CampaignDirectory.create(place, read_bytes(path), path), config)
+
+
+def check_reference(config: Campaign, base_directory: Path) -> None:
+    """Find out whether the reference can work, before a directory is made; raises ``UsageError``."""
+    open_reference(config.reference, base_directory=base_directory).check(config.material.elements)
+
+
+def _adopt_changes(directory: CampaignDirectory, path: Path, config: Campaign) -> None:
+    """Take over a changed campaign file, if only budgets and resources have changed."""
+    content = read_bytes(path)
+    if content == read_bytes(directory.config):
+        return
+    before = read_campaign(directory.config)
+    changed = [name for name in Campaign.model_fields if getattr(before, name) != getattr(config, name)]
+    if physics := [name for name in changed if name not in CHANGEABLE]:
+        raise ConfigError(
+            f"{path} differs from the campaign in {directory.path} in {', '.join(physics)}; a campaign that has begun"
+            f" may change only {', '.join(sorted(CHANGEABLE))}. Put the old values back, or start a new campaign with"
+            " --directory"
+        )
+    holder = directory.holder()
+    if holder is not None:
+        raise CampaignDirectoryError(f"{directory.path} is being run by {holder}; stop it before changing its settings")
+    directory.replace_config(content, path)
+
+
+def _import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLabels | None:
+    """Store the labels that the user brought along: a shard to train on, and single files for the audit."""
+    if not config.material.initial_labels:
+        return None
+    base = directory.source.parent
+    level = level_of_theory(open_reference(config.reference, base_directory=base))
+    labels: dict[str, Label] = {}
+    for name in config.material.initial_labels:
+        for label in read_labelled(base / name, level):
+            labels.setdefault(label.key, label)
+    ordered = [labels[key] for key in sorted(labels)]
+    # Keys are hashes, so the first of them in order are a random choice, and the same one at every start.
+    n_audit = round(len(ordered) * config.exploration.audit_share)
+    audit, training = ordered[:n_audit], ordered[n_audit:]
+    rows = []
+    for label in audit:
+        path = directory.label_path(label.key)
+        rows.append(LabelRow(key=label.key, path=directory.relative(path), checksum=write_label(path, label)))
+    shard = directory.shard_path(0)
+    checksum = write_shard(shard, training)
+    rows += [LabelRow(key=label.key, path=directory.relative(shard), checksum=checksum) for label in training]
+    return ImportedLabels(rows=rows, audit=frozenset(label.key for label in audit), shard=directory.relative(shard))
+
+
+def request_stop(path: Path) -> str:
+    """Ask the controller of a campaign to drain and stop; returns a sentence that says what happens."""
+    directory = CampaignDirectory.open(path)
+    holder = directory.holder()
+    if holder is None:
+        return f"no controller is running in {directory.path}; there is nothing to stop"
+    directory.request_stop()
+    if holder.host == socket.gethostname():
+        os.kill(holder.pid, signal.SIGTERM)
+        return f"asked {holder} to stop: running tasks finish, nothing new starts"
+    return f"left a request to stop; {holder} will see it when its next task ends"
+
+
+def export_potential(path: Path, target: Path) -> int:
+    """Copy the promoted potential of a campaign to a folder of its own; returns its generation.
+
+    Raises:
+        UsageError: there is no potential yet, or the target holds something else.
+    """
+    directory = CampaignDirectory.open(path)
+    with Ledger(directory.ledger, read_only=True) as ledger:
+        generation = State.replay(ledger.events()).promoted
+    if generation is None:
+        raise UsageError(f"the campaign in {directory.path} has no potential yet: no generation was promoted so far")
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file; give a folder for the potential")
+    foreign = [item.name for item in target.iterdir() if item.name not in (WEIGHTS, CARD)] if target.is_dir() else []
+    if foreign:
+        raise UsageError(f"{target} holds other things ({foreign[0]}, ...); give an empty or new folder")
+    model = directory.model_path(generation)
+    publish(target / WEIGHTS, read_bytes(model / WEIGHTS))
+    publish(target / CARD, read_bytes(model / CARD))
+    return generation

@@ -1,0 +1,113 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from fake_campaign import SUBJECT
+from fake_subject import FakeSubject
+
+from alpot.campaign.apps import published_result, run_task
+from alpot.campaign.events import Task
+from alpot.campaign.presence import at_work, wait_for_orphans
+from alpot.campaign.subject import SUMMARIES, Kind, LabelSummary, TrainSummary
+from alpot.store.directory import CampaignDirectory
+
+
+@pytest.fixture
+def directory(make_campaign):
+    return make_campaign(config={"failures": FAILURES}).directory
+
+
+FAILURES = [
+    {"kind": "label", "match": "reference", "attempts": 1, "failure": "walltime"},
+    {"kind": "label", "match": "nonsense", "attempts": 1, "failure": "nonsense"},
+]
+
+
+def run(directory: CampaignDirectory, task: Task, subject: str = SUBJECT) -> dict:
+    result = run_task(subject, str(directory.path), task.dump())
+    published = directory.task_path(task.kind, task.id) / "result.json"
+    assert json.loads(published.read_text()) == result
+    return result
+
+
+def test_a_result_is_published(directory):
+    task = Task("label-000001", Kind.LABEL, {"candidate": "c"}, attempt=2)
+    result = run(directory, task)
+    assert result["status"] == "finished" and result["attempt"] == 2
+    assert LabelSummary.model_validate(result["summary"]).candidate == "c"
+    assert published_result(directory, task) == result
+
+
+def test_failures_are_results_too(directory):
+    named = run(directory, Task("label-000001", Kind.LABEL, {"candidate": "reference"}))
+    assert (named["failure"], named["message"], named["evidence"]) == ("walltime", "as told", "line 1\nline 2")
+    other = run(directory, Task("label-000002", Kind.LABEL, {"candidate": "nonsense"}))
+    assert (other["failure"], other["message"]) == ("unknown", "ValueError: as told")
+    assert 'raise ValueError("as told")' in other["evidence"]
+
+
+def test_a_failure_of_an_earlier_attempt_does_not_count(directory):
+    task = Task("label-000001", Kind.LABEL, {"candidate": "nonsense"})
+    run(directory, task)
+    assert published_result(directory, task)["status"] == "failed"
+    assert published_result(directory, task.again()) is None
+    run(directory, task.again())
+    assert published_result(directory, task.again().again())["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("summary", "complaint"),
+    [
+        ({"generation": 1, "scores": {"a": float("nan")}}, "scores.a"),
+        ({"scores": {}}, "generation"),
+        ({"generation": 1, "scores": {}, "extra": float("inf")}, "not JSON compliant"),
+        ({"generation": 1, "scores": {}, "extra": object()}, "not JSON serializable"),
+    ],
+)
+def test_a_summary_must_make_sense(directory, monkeypatch, summary, complaint):
+    monkeypatch.setattr(FakeSubject, "score", lambda *_: summary)
+    result = run(directory, Task("score-000001", Kind.SCORE, {"candidates": []}))
+    assert result["failure"] == "bad_output" and complaint in result["message"]
+
+
+@pytest.mark.parametrize("subject", ["no_such_module:Subject", "fake_subject:Nothing", "fake_subject", ""])
+def test_a_subject_that_cannot_be_imported(directory, subject):
+    result = run(directory, Task("label-000001", Kind.LABEL, {"candidate": "c"}), subject)
+    assert result["status"] == "failed" and f"cannot import the subject {subject!r}" in result["message"]
+
+
+def test_memory_errors_are_recognised(directory, monkeypatch):
+    OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
+    for error in (MemoryError, OutOfMemoryError):
+        monkeypatch.setattr(FakeSubject, "score", lambda *_, error=error: (_ for _ in ()).throw(error("full")))
+        result = run(directory, Task("score-000001", Kind.SCORE, {"candidates": []}))
+        assert result["failure"] == "out_of_memory"
+
+
+def test_summaries_say_all_or_nothing():
+    with pytest.raises(ValueError, match="needs path and checksum"):
+        LabelSummary(candidate="c", key="k", outcome="labelled")
+    with pytest.raises(ValueError, match="needs a reason"):
+        LabelSummary(candidate="c", key="k", outcome="rejected")
+    with pytest.raises(ValueError, match="must be given together"):
+        TrainSummary(generation=1, path="models/gen-0001", checksum="0", shard="dataset/shard-00001.h5")
+    assert set(SUMMARIES) == set(Kind)
+
+
+def test_waits_for_orphans_at_work(directory):
+    code = (
+        "import sys, time; from pathlib import Path; from alpot.campaign.presence import at_work;"
+        "from alpot.store.directory import CampaignDirectory\n"
+        "with at_work(CampaignDirectory(Path(sys.argv[1]))): print('at work', flush=True); time.sleep(60)"
+    )
+    with at_work(directory), at_work(directory):
+        pass  # several workers do not disturb each other
+    with subprocess.Popen([sys.executable, "-c", code, str(directory.path)], stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout.readline() == b"at work\n"
+        killer = subprocess.Popen(["/bin/sh", "-c", f"sleep 0.3; kill -9 {orphan.pid}"])
+        started = time.monotonic()
+        wait_for_orphans(directory)
+        assert time.monotonic() - started > 0.2
+        killer.wait()

@@ -1,0 +1,131 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alpot.campaign import events
+from alpot.campaign.events import Task
+from alpot.campaign.state import State
+from alpot.campaign.subject import Kind
+from alpot.errors import FailureClass
+from alpot.store.ledger import Event
+
+
+def explored(state: State, candidates, generation=None, simulated=0.0) -> None:
+    task = Task(state.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": generation})
+    state.apply(events.task_started(task))
+    summary = {"candidates": candidates, "generation": generation, "simulated_time": simulated}
+    state.apply(events.task_finished(task, summary, 0.0))
+
+
+def candidate(name: str, score: float, *, cost: float = 1.0, audit: bool = False) -> dict:
+    return {"id": name, "key": f"key of {name}", "score": score, "cost": cost, "reason": "uncertain", "audit": audit}
+
+
+def labelled(state: State) -> str:
+    chosen = state.next_candidate
+    task = Task(state.next_id(Kind.LABEL), Kind.LABEL, {"candidate": chosen.id})
+    state.apply(events.task_started(task))
+    summary = {"candidate": chosen.id, "key": chosen.key, "outcome": "labelled", "path": "labels/x.h5", "checksum": "0"}
+    state.apply(events.task_finished(task, summary, 0.0))
+    return chosen.id
+
+
+def promoted(state: State, generation: int) -> None:
+    task = Task(state.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False})
+    state.apply(events.task_started(task))
+    state.apply(events.task_finished(task, {"generation": generation, "promote": True}, 0.0))
+
+
+def test_audit_comes_first_then_what_teaches_most_for_its_cost():
+    state = State()
+    names = [
+        candidate("dull", 0.1), candidate("dear", 3.0, cost=10), candidate("audit", 0.0, audit=True),
+        candidate("best", 2.0), candidate("early", 1.0), candidate("late", 1.0),
+    ]  # fmt: skip
+    explored(state, names)
+    assert [labelled(state) for _ in names] == ["audit", "best", "early", "late", "dear", "dull"]
+    assert state.next_candidate is None
+    assert state.train_labels == 5 and list(state.audit) == ["key of audit"]
+
+
+def test_equal_structures_wait_once():
+    state = State()
+    explored(state, [candidate("a", 1.0), candidate("b", 1.0) | {"key": "key of a"}])
+    labelled(state)
+    explored(state, [candidate("c", 1.0) | {"key": "key of a"}])
+    assert state.dropped == {"duplicate": 2} and not state.waiting
+
+
+def test_a_promotion_makes_scores_stale_but_not_the_audit():
+    state = State()
+    explored(
+        state, [candidate("a", 1.0), candidate("b", 2.0), candidate("c", 3.0), candidate("audit", 0.0, audit=True)]
+    )
+    promoted(state, 1)
+    assert set(state.stale) == {"a", "b", "c"} and state.next_candidate.id == "audit"
+    task = Task("score-000001", Kind.SCORE, {"generation": 1, "candidates": ["a", "b"]})
+    state.apply(events.task_started(task))
+    explored(state, [candidate("late", 9.0)], generation=None)  # an exploration of before the promotion
+    summary = {"generation": 1, "scores": {"a": 5.0, "b": 0.1}, "certain": ["b"]}
+    state.apply(events.task_finished(task, summary, 0.0))
+    assert set(state.stale) == {"c", "late"} and set(state.waiting) == {"audit", "a"}
+    assert state.dropped == {"certain": 1}
+
+
+def test_scores_of_an_outdated_model_stay_stale():
+    state = State()
+    explored(state, [candidate("a", 1.0)])
+    promoted(state, 1)
+    task = Task("score-000001", Kind.SCORE, {"generation": 1, "candidates": ["a"]})
+    state.apply(events.task_started(task))
+    promoted(state, 2)
+    state.apply(events.task_finished(task, {"generation": 1, "scores": {"a": 5.0}}, 0.0))
+    assert set(state.stale) == {"a"} and state.next_candidate is None
+
+
+def test_quiet_time_counts_what_the_promoted_generation_simulates():
+    state = State()
+    promoted(state, 1)
+    explored(state, [candidate("audit", 0.0, audit=True)], generation=1, simulated=3.0)
+    explored(state, [], generation=None, simulated=100.0)
+    assert state.quiet == 3.0
+    explored(state, [candidate("a", 1.0)], generation=1, simulated=3.0)
+    assert state.quiet == 0.0 and state.simulated == 106.0
+
+
+def test_an_interrupted_attempt_is_in_flight_once():
+    state = State()
+    task = Task("explore-000001", Kind.EXPLORE, {"generation": None})
+    state.apply(events.task_started(task))
+    state.apply(events.task_started(task.again()))
+    assert state.in_flight[Kind.EXPLORE] == state.started[Kind.EXPLORE] == 1
+    state.apply(events.task_failed(task.again(), FailureClass.UNKNOWN, "message"))
+    assert not state.tasks and state.in_flight[Kind.EXPLORE] == 0
+
+
+def test_an_unknown_event_is_refused():
+    with pytest.raises(ValueError, match="unknown kind 'miracle'"):
+        State().apply(Event(kind="miracle", payload={}))
+
+
+def test_the_work_per_event_does_not_grow():
+    """The second half of 20,000 labels takes no longer than the first (3: the machine is shared)."""
+    state = State()
+    times = []
+    for half in range(2):
+        started = time.process_time()
+        for batch in range(100):
+            explored(state, [candidate(f"{half}/{batch}/{number}", number % 7) for number in range(100)])
+            for _ in range(100):
+                labelled(state)
+        times.append(time.process_time() - started)
+    assert state.train_labels == 20_000
+    assert times[1] < 3 * times[0]
+
+
+def test_deciding_needs_no_heavy_library():
+    code = "import sys, alpot.campaign.policy; print(sorted({'torch', 'ase', 'parsl', 'h5py'} & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,92 @@
+"""Calculators whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+
+from alpot.validation.lattice import Equilibrium, equilibrium
+
+#: Argon. With its cutoff, 12 σ, the sums miss what the tests add by a continuum estimate.
+SIGMA, EPSILON, CUTOFF = 3.4, 0.0104, 12.0
+
+
+class CountingEMT(EMT):
+    """EMT that remembers how many atoms each of its calls had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
+        assert atoms is not None
+        self.calls.append(len(atoms))
+        super().calculate(atoms, *args, **kwargs)
+
+
+class EnsembleEMT(EMT):
+    """EMT whose members are EMT with all energies scaled: the spread of what is linear in the energy is known."""
+
+    scales = np.array([0.97, 1.01, 1.02])
+
+    def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
+        super().calculate(atoms, *args, **kwargs)
+        self.results["energy_members"] = self.scales * self.results["energy"]
+
+
+class Einstein(Calculator):
+    """Independent harmonic oscillators at the sites of the first frame that it sees."""
+
+    implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012
+    stiffness = 3.0  # eV/Å²
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: np.ndarray | None = None
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), changes: Sequence[str] = all_changes
+    ) -> None:
+        super().calculate(atoms, list(properties), list(changes))
+        assert atoms is not None
+        if self.sites is None:
+            self.sites = atoms.positions.copy()
+        moved = atoms.positions - self.sites
+        self.results = {"energy": 0.5 * self.stiffness * (moved**2).sum(), "forces": -self.stiffness * moved}
+
+
+@pytest.fixture
+def counting_emt() -> CountingEMT:
+    return CountingEMT()
+
+
+@pytest.fixture
+def ensemble_emt() -> EnsembleEMT:
+    return EnsembleEMT()
+
+
+@pytest.fixture
+def einstein() -> Einstein:
+    return Einstein()
+
+
+@pytest.fixture(scope="session")
+def argon() -> LennardJones:
+    return LennardJones(sigma=SIGMA, epsilon=EPSILON, rc=CUTOFF * SIGMA)
+
+
+@pytest.fixture(scope="session")
+def fcc_argon(argon: LennardJones) -> Equilibrium:
+    return equilibrium(argon, "Ar", "fcc")
+
+
+@pytest.fixture(scope="session")
+def fcc_aluminum() -> Equilibrium:
+    return equilibrium(EMT(), "Al", "fcc")
