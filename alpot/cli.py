@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 
 from alpot.errors import AlpotError, UsageError
 
@@ -16,9 +19,70 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+console = Console(highlight=False)
 
 CampaignFile = Annotated[Path, typer.Argument(metavar="FILE", help="campaign file, e.g. campaign.toml")]
 CampaignPath = Annotated[Path, typer.Argument(metavar="DIR", help="campaign directory")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit", is_eager=True)] = False,
+) -> None:
+    if version:
+        from alpot import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    element: Annotated[list[str], typer.Option("--element", "-e", help="chemical symbol; repeat for alloys")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="file to write")] = Path("campaign.toml"),
+) -> None:
+    """Write a commented campaign file."""
+    from alpot.config_file import template
+    from alpot.store.files import publish_new
+
+    if not publish_new(output, template(element).encode()):
+        raise UsageError(f"{output} exists already; choose another name with --output, or remove it")
+    typer.echo(f"wrote {output}; adapt it, then try it with: alpot check {output}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the campaign file."""
+    from alpot.config_file import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def check(
+    path: CampaignFile,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="only this stage: reference, start, label, train, walker or platform"),
+    ] = None,
+) -> None:
+    """Try every stage in small, and estimate labels and time, before anything is spent."""
+    from alpot.config_file import read_campaign
+    from alpot.subjects.checks import Checks, Stage
+
+    if stage is not None and stage not in list(Stage):
+        raise UsageError(f"there is no stage {stage!r}; the stages are {', '.join(Stage)}")
+    checks = Checks(read_campaign(path), path.parent)
+    failed = None
+    for result in checks.run(None if stage is None else Stage(stage)):
+        mark = "[green]ok[/]   " if result.ok else "[red]failed[/]"
+        console.print(f"{mark} {result.stage:<10} {escape(result.detail)}")
+        failed = failed or (None if result.ok else result.stage)
+    if failed:
+        raise UsageError(f"the stage {failed} does not work yet; nothing was spent")
+    if stage is None:
+        for sentence in checks.estimate():
+            console.print(f"       {escape(sentence)}")
 
 
 @app.command()
@@ -28,12 +92,64 @@ def run(
         Path | None, typer.Option("--directory", "-d", help="where the campaign lives; default: FILE without suffix")
     ] = None,
 ) -> None:
-    """Start a campaign from its file, or continue one; Ctrl-C drains it."""
+    """Start a campaign from its file, or continue one. Ctrl-C lets running tasks finish, then stops."""
+    from alpot.report.live import LiveProgress
+    from alpot.report.page import write_report
+    from alpot.report.status import campaign_status
+    from alpot.report.tables import property_table
     from alpot.subjects.launch import prepare
 
     launch = prepare(path, directory)
-    outcome = launch.run(lambda s: print(s.seq, dict(s.in_flight), s.train_labels, s.promoted))
-    print(outcome.reason)
+    console.print(f"campaign in {escape(str(launch.directory.path))}", soft_wrap=True)
+    try:
+        with LiveProgress(launch.directory, console) as progress:
+            outcome = launch.run(progress)
+    finally:
+        report = write_report(launch.directory)
+    status = campaign_status(launch.directory)
+    if status.properties:
+        console.print(property_table(status.properties))
+    console.print(f"{outcome.status}: {escape(outcome.reason)}")
+    if status.potential is not None:
+        console.print(f"potential: {escape(str(launch.directory.path / status.potential))}", soft_wrap=True)
+    console.print(f"report:    {escape(str(report))}", soft_wrap=True)
+
+
+@app.command()
+def status(
+    path: CampaignPath,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Say how a campaign is doing, also while it runs."""
+    from alpot.report.status import campaign_status
+    from alpot.report.tables import status_view
+    from alpot.store.directory import CampaignDirectory
+
+    found = campaign_status(CampaignDirectory.open(path))
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        console.print(status_view(found))
+
+
+@app.command()
+def stop(path: CampaignPath) -> None:
+    """Let the running tasks of a campaign finish, then stop it."""
+    from alpot.subjects.launch import request_stop
+
+    typer.echo(request_stop(path))
+
+
+@app.command()
+def export(
+    path: CampaignPath,
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="folder for the potential, e.g. potential/")],
+) -> None:
+    """Copy the best potential of a campaign into a folder that `alpot.load` opens."""
+    from alpot.subjects.launch import export_potential
+
+    generation = export_potential(path, target)
+    typer.echo(f"wrote generation {generation} to {target}; use it with: atoms.calc = alpot.load({str(target)!r})")
 
 
 def main() -> None:
@@ -43,11 +159,3 @@ def main() -> None:
     except AlpotError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from error
-
-
-@app.command()
-def stop(path: CampaignPath) -> None:
-    """Let the running tasks of a campaign finish, then stop it."""
-    from alpot.subjects.launch import request_stop
-
-    typer.echo(request_stop(path))

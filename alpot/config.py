@@ -35,9 +35,7 @@ def _element(symbol: str) -> str:
 
 #: A closed interval [low, high] from which values are drawn uniformly.
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-PositiveRange = Annotated[
-    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ordered)
-]
+PositiveRange = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ordered)]
 CountRange = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)]
 Element = Annotated[str, AfterValidator(_element)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -71,11 +69,14 @@ class CrystalStarts(Table):
     kind: Literal["crystal"] = "crystal"
     weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
     prototypes: tuple[Literal["fcc", "bcc", "hcp", "sc", "diamond", "a15"], ...] = Field(
-        ("fcc", "bcc", "hcp", "sc", "diamond", "a15"), min_length=1, description="prototype lattices, drawn with equal chance"
+        ("fcc", "bcc", "hcp", "sc", "diamond", "a15"),
+        min_length=1,
+        description="prototype lattices, drawn with equal chance",
     )
     atoms: CountRange = Field((30, 120), description="number of atoms of the supercell before defects are made")
     density: PositiveRange | None = Field(
-        None, description="mass density in g/cm³; by default 0.67 to 1.5 times that of the elements at normal conditions"
+        None,
+        description="mass density in g/cm³; by default 0.67 to 1.5 times that of the elements at normal conditions",
     )
     strain: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.05, description="largest component of the random symmetric strain (no unit)"
@@ -101,7 +102,7 @@ Starts = Annotated[PackingStarts | CrystalStarts | FileStarts, Field(discriminat
 class Material(Table):
     """What the potential is for."""
 
-    elements: tuple[Element, ...] = Field(min_length=1, description="chemical symbols, e.g. [\"Al\"]")
+    elements: tuple[Element, ...] = Field(min_length=1, description='chemical symbols, e.g. ["Al"]')
     composition: dict[Element, tuple[Fraction, Fraction]] | None = Field(
         None,
         description="range of the atomic fraction of each element, e.g. {Ni = [0.4, 0.6], Al = [0.4, 0.6]};"
@@ -113,7 +114,9 @@ class Material(Table):
         description="where walkers and the first labels come from; tables of kind packing, crystal or file",
     )
     initial_labels: tuple[str, ...] = Field(
-        (), description="files of frames that are labelled already (extxyz with REF_energy and REF_forces, or ANI-style HDF5), relative to the campaign file"
+        (),
+        description="files of frames that are labelled already (extxyz with REF_energy and REF_forces, or ANI-style"
+        " HDF5), relative to the campaign file",
     )
 
     @model_validator(mode="after")
@@ -140,19 +143,33 @@ class Exploration(Table):
     """Molecular dynamics with the current ensemble until it disagrees with itself."""
 
     walkers: int = Field(32, ge=1, description="walkers that advance together in one batch")
-    walkers_per_task: int = Field(64, ge=1, description="walkers that one explore task runs in all; a finished one is replaced")
-    timestep: Positive = Field(1.0, description="time step in fs; 1 fs is safe for light and hot atoms, heavy ones bear 3 fs")
-    friction: Positive = Field(0.02, description="Langevin friction in 1/fs; 0.02 thermalises within 50 fs, fast against the T(t) period")
-    max_time: Positive = Field(50.0, description="longest run of a walker in ps; the paper let walkers run for up to 250 ps")
+    walkers_per_task: int = Field(
+        64, ge=1, description="walkers that one explore task runs in all; a finished one is replaced"
+    )
+    timestep: Positive = Field(
+        1.0, description="time step in fs; 1 fs is safe for light and hot atoms, heavy ones bear 3 fs"
+    )
+    friction: Positive = Field(
+        0.02, description="Langevin friction in 1/fs; 0.02 thermalises within 50 fs, fast against the T(t) period"
+    )
+    max_time: Positive = Field(
+        50.0, description="longest run of a walker in ps; the paper let walkers run for up to 250 ps"
+    )
     temperature_start: PositiveRange = Field((10.0, 1000.0), description="range of T_start in K, drawn per walker")
     temperature_end: PositiveRange = Field((10.0, 1000.0), description="range of T_end in K, drawn per walker")
     temperature_amplitude: Range = Field((0.0, 1500.0), description="range of T_amp in K, drawn per walker")
     temperature_period: PositiveRange = Field((1.0, 50.0), description="range of T_per in ps, drawn per walker")
     density_end: PositiveRange | None = Field(
-        None, description="range of the density at the end of the run in g/cm³, drawn per walker; by default the density is kept"
+        None,
+        description="range of the density at the end of the run in g/cm³, drawn per walker; by default the density is"
+        " kept",
     )
-    density_amplitude: Range = Field((0.0, 0.0), description="range of the oscillation of the density in g/cm³, drawn per walker")
-    density_period: PositiveRange = Field((1.0, 50.0), description="range of the period of the density in ps, drawn per walker")
+    density_amplitude: Range = Field(
+        (0.0, 0.0), description="range of the oscillation of the density in g/cm³, drawn per walker"
+    )
+    density_period: PositiveRange = Field(
+        (1.0, 50.0), description="range of the period of the density in ps, drawn per walker"
+    )
     check_interval: int = Field(10, ge=1, description="time steps between two checks of uncertainty and contacts")
     max_force_error: Positive = Field(
         0.3, description="a walker stops when the expected force error of its worst atom exceeds this, in eV/Å"
@@ -180,12 +197,14 @@ class Reference(Table):
 
     code: str = Field(
         description="name of a reference calculator (emt, lj, eam, ani, or one from an installed plug-in), or the import"
-        " path of any ASE calculator, e.g. \"ase.calculators.emt:EMT\""
+        ' path of any ASE calculator, e.g. "ase.calculators.emt:EMT"'
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="keyword arguments of the calculator; they are part of the level of theory"
     )
-    max_force: Positive = Field(50.0, description="a label with a larger force on any atom, in eV/Å, is rejected as unphysical")
+    max_force: Positive = Field(
+        50.0, description="a label with a larger force on any atom, in eV/Å, is rejected as unphysical"
+    )
     time_limit: Positive = Field(86400.0, description="wall time in s after which a reference calculation is ended")
     attempts: int = Field(3, ge=1, description="how often a label is tried before it is rejected")
 
@@ -198,7 +217,9 @@ class Descriptor(Table):
 
     radial_cutoff: Positive = Field(7.0, description="cutoff of the radial functions in Å")
     radial_eta: Positive = Field(43.9, description="width parameter of the radial functions in 1/Å²")
-    radial_shifts: int = Field(32, ge=1, description="number of radial functions, spread evenly from shift_start to the cutoff")
+    radial_shifts: int = Field(
+        32, ge=1, description="number of radial functions, spread evenly from shift_start to the cutoff"
+    )
     angular_cutoff: Positive = Field(5.0, description="cutoff of the angular functions in Å")
     angular_eta: Positive = Field(6.5, description="width parameter of the angular functions' radial part in 1/Å²")
     angular_shifts: int = Field(8, ge=1, description="number of radial shifts of the angular functions")
@@ -210,10 +231,13 @@ class Descriptor(Table):
     def _angular_inside_radial(self) -> Descriptor:
         if self.angular_cutoff > self.radial_cutoff:
             raise ValueError(
-                f"angular_cutoff {self.angular_cutoff:g} Å is above radial_cutoff {self.radial_cutoff:g} Å; it must not be"
+                f"angular_cutoff {self.angular_cutoff:g} Å is above radial_cutoff {self.radial_cutoff:g} Å;"
+                " it must not be"
             )
         if self.shift_start >= self.angular_cutoff:
-            raise ValueError(f"shift_start {self.shift_start:g} Å must be below angular_cutoff {self.angular_cutoff:g} Å")
+            raise ValueError(
+                f"shift_start {self.shift_start:g} Å must be below angular_cutoff {self.angular_cutoff:g} Å"
+            )
         return self
 
 
@@ -236,7 +260,9 @@ class Training(Table):
 
     initial_labels: int = Field(100, ge=2, description="labels of random starts before the first training")
     labels_per_generation: int = Field(100, ge=1, description="new labels that start the next training")
-    blocks: int = Field(16, ge=3, description="blocks of the cross-validation; the paper used 16: 13 to train, 2 to validate, 1 to test")
+    blocks: int = Field(
+        16, ge=3, description="blocks of the cross-validation; the paper used 16: 13 to train, 2 to validate, 1 to test"
+    )
     validation_blocks: int = Field(2, ge=1, description="blocks that decide when a member stops learning")
     test_blocks: int = Field(1, ge=0, description="blocks of each member's own test set")
     batch_frames: int = Field(8, ge=1, description="frames in one step of the optimizer")
@@ -247,10 +273,18 @@ class Training(Table):
         description="plateau: halve the rate of a member that stopped improving, as in the paper; one-cycle: rise and"
         " fall once within max_epochs, which needs about a tenth of the epochs",
     )
-    patience: int = Field(50, ge=1, description="plateau: epochs without gain before the rate is halved; the paper waited 100")
-    min_learning_rate: Positive = Field(1e-5, description="plateau: a member whose rate falls below this has finished; the paper's is 1e-5")
-    energy_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the squared energy error per atom, in 1/(0.05 eV/atom)²")
-    force_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the squared force error, in 1/(0.1 eV/Å)²")
+    patience: int = Field(
+        50, ge=1, description="plateau: epochs without gain before the rate is halved; the paper waited 100"
+    )
+    min_learning_rate: Positive = Field(
+        1e-5, description="plateau: a member whose rate falls below this has finished; the paper's is 1e-5"
+    )
+    energy_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="weight of the squared energy error per atom, in 1/(0.05 eV/atom)²"
+    )
+    force_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="weight of the squared force error, in 1/(0.1 eV/Å)²"
+    )
     stress_weight: Annotated[float, Field(ge=0)] = Field(
         0.1, description="weight of the squared error of stress × volume per atom (the virial), in 1/(0.1 eV/atom)²"
     )
@@ -276,7 +310,8 @@ class Assessment(Table):
     """Is it good enough? Errors on audit labels each generation, physical properties at the end."""
 
     properties: tuple[PropertyName, ...] = Field(
-        ("lattice", "elastic", "phases", "vacancy"), description="physical properties evaluated at the end of the campaign"
+        ("lattice", "elastic", "phases", "vacancy"),
+        description="physical properties evaluated at the end of the campaign",
     )
     compare_reference: bool = Field(
         False, description="evaluate the same properties with the reference too; only sensible where it is cheap"
@@ -288,20 +323,28 @@ class Stopping(Table):
 
     max_labels: int = Field(5000, ge=1, description="budget of reference calculations, the audit's included")
     max_generations: int | None = Field(None, ge=1, description="trainings at most")
-    force_error: Positive | None = Field(None, description="target: root-mean-square force error on audit labels in eV/Å")
+    force_error: Positive | None = Field(
+        None, description="target: root-mean-square force error on audit labels in eV/Å"
+    )
     audit_labels: int = Field(20, ge=2, description="audit labels needed before the target counts as met")
     quiet_time: Positive | None = Field(
         None, description="stop when the promoted generation found nothing uncertain in this many simulated ps"
     )
-    max_failures: int = Field(50, ge=0, description="failure budget: tasks that may fail for good before the campaign stops")
+    max_failures: int = Field(
+        50, ge=0, description="failure budget: tasks that may fail for good before the campaign stops"
+    )
 
 
 class Resources(Table):
     """Where the work runs."""
 
     platform: str = Field("laptop", description="name of a platform: laptop, or one from an installed plug-in")
-    workers: int | None = Field(None, ge=1, description="tasks that run at the same time; by default one per processor core")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where potentials are trained and explored; auto takes a GPU where there is one")
+    workers: int | None = Field(
+        None, ge=1, description="tasks that run at the same time; by default one per processor core"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where potentials are trained and explored; auto takes a GPU where there is one"
+    )
     waiting_candidates: int = Field(
         200, ge=1, description="exploration pauses while more than this many candidates wait for their label"
     )
@@ -310,7 +353,9 @@ class Resources(Table):
 class Campaign(Table):
     """The whole campaign file."""
 
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all randomness; the same seed on one worker takes the same decisions")
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="seed of all randomness; the same seed on one worker takes the same decisions"
+    )
     material: Material
     exploration: Exploration = Exploration()
     reference: Reference

@@ -32,10 +32,11 @@ class Batch:
 
     @classmethod
     def from_atoms(cls, frames: Sequence[Atoms]) -> Batch:
-        """Concatenate frames; refuses positions that are not finite.
+        """Concatenate frames; refuses positions that are not finite and periodicity without cell vectors.
 
         Raises:
-            PotentialError: there is no frame, or a position or cell vector is NaN or infinite.
+            PotentialError: there is no frame, a position or cell vector is NaN or infinite, or the cell vectors along
+                the periodic directions are missing or lie in one plane.
         """
         if not frames:
             raise PotentialError("a batch needs at least one frame, got none")
@@ -48,6 +49,12 @@ class Batch:
         )
         if not (np.isfinite(batch.positions).all() and np.isfinite(batch.cells).all()):
             raise PotentialError("positions or cell vectors are NaN or infinite; the frame cannot be evaluated")
+        for cell, pbc in zip(batch.cells, batch.pbc, strict=True):
+            if np.linalg.matrix_rank(cell[pbc]) < pbc.sum():
+                raise PotentialError(
+                    f"a frame is periodic along {pbc.tolist()}, but its cell vectors there are missing or lie in one"
+                    f" plane: {cell.tolist()} Å; set the cell, or pbc=False"
+                )
         return batch
 
     @property

@@ -26,11 +26,13 @@ _CENTERS_PER_PASS = 256
 class EnsembleResult:
     """What every member says about a batch; M members, float64 throughout.
 
+    With ``mean_only``, forces and virials are those of the ensemble's mean: K = 1, otherwise K = M.
+
     Attributes:
         atom_energies: (M, n_atoms) eV, self energies included.
         energies: (M, n_frames) eV.
-        forces: (M, n_atoms, 3) eV/Å.
-        virials: (M, n_frames, 3, 3) eV, derivative of the energy with respect to the strain; stress × volume.
+        forces: (K, n_atoms, 3) eV/Å.
+        virials: (K, n_frames, 3, 3) eV, derivative of the energy with respect to the strain; stress × volume.
     """
 
     atom_energies: NDArray[np.float64]
@@ -216,7 +218,7 @@ class Ensemble(nn.Module):
         Args:
             batch: the frames.
             pairs: their neighbor pairs, possibly more than those inside the cutoff.
-            mean_only: give the ensemble's mean as the only member (M = 1), which costs less than half.
+            mean_only: forces and virials of the ensemble's mean only, which costs about half.
 
         Raises:
             PotentialError: an element is unknown, or two atoms coincide.
@@ -224,14 +226,15 @@ class Ensemble(nn.Module):
         species_index = self.species(batch.numbers)
         species = torch.from_numpy(species_index).to(self.device)
         geometry = self.geometry(batch, pairs)
-        members, n_frames = 1 if mean_only else self.n_members, batch.n_frames
+        members, n_frames = self.n_members, batch.n_frames
+        answers = 1 if mean_only else members
         atom_energies = torch.zeros((members, batch.n_atoms), dtype=torch.float64, device=self.device)
-        forces = torch.zeros((batch.n_atoms, members, 3), dtype=torch.float64, device=self.device)
-        virials = torch.zeros((n_frames, members, 3, 3), dtype=torch.float64, device=self.device)
+        forces = torch.zeros((batch.n_atoms, answers, 3), dtype=torch.float64, device=self.device)
+        virials = torch.zeros((n_frames, answers, 3, 3), dtype=torch.float64, device=self.device)
         for atoms, span, environments in self.environments(species, geometry):
             energies, slopes = self.atom_outputs(species[atoms], environments.features)
             if mean_only:
-                energies, slopes = energies.mean(0, keepdim=True), slopes.mean(0, keepdim=True)
+                slopes = slopes.mean(0, keepdim=True)
             atom_energies[:, atoms] = energies.double()
             gradients = environments.pair_gradients(slopes.transpose(0, 1)).double()
             forces.index_add_(0, geometry.center[span], gradients)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import units
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
@@ -63,6 +64,15 @@ def read_neurochem(folder: Path) -> Ensemble:
     if not members:
         raise PotentialError(f"{folder}: there is no train*/networks folder with the members' networks")
     hidden = tuple(len(layer.biases) for layer in members[0][0][:-1])
+    expected = [aev.n_features(len(elements)), *hidden, 1]
+    for member, networks in zip(folders, members, strict=True):
+        for element, layers in zip(elements, networks, strict=True):
+            widths = [layers[0].weights.shape[1], *(len(layer.biases) for layer in layers)]
+            if widths != expected:
+                raise PotentialError(
+                    f"{member}: the network of {element} has layers of widths {widths}; the descriptor and the other"
+                    f" networks need {expected}"
+                )
     ensemble = Ensemble(elements, aev, len(members), hidden, "celu").double()
     for m, networks in enumerate(members):
         for target, layers in zip(ensemble.networks, networks, strict=True):
@@ -71,19 +81,31 @@ def read_neurochem(folder: Path) -> Ensemble:
                     target.weights[depth][m] = torch.from_numpy(layer.weights.T.copy())
                     target.biases[depth][m, 0] = torch.from_numpy(layer.biases)
     ensemble.energy_scale.fill_(units.Hartree)
-    ensemble.self_energies = _read_self_energies(next(iter(sorted(folder.glob("sae*.dat")))), elements) * units.Hartree
+    energy_files = sorted(folder.glob("sae*.dat"))
+    if len(energy_files) != 1:
+        raise PotentialError(f"{folder}: expected one sae*.dat file, found {len(energy_files)}")
+    ensemble.self_energies = _read_self_energies(energy_files[0], elements) * units.Hartree
     return ensemble
 
 
 def _read_parameters(path: Path) -> tuple[AevSettings, tuple[str, ...]]:
-    entries = dict(re.findall(r"^\s*(\w+)\s*=\s*(.+?)\s*$", path.read_text(), flags=re.MULTILINE))
+    entries = dict(re.findall(r"^\s*(\w+)\s*=\s*(.+?)\s*$", _read_text(path), flags=re.MULTILINE))
     try:
         scalars = {ours: float(entries[theirs].strip("[]")) for theirs, ours in _SCALARS.items()}
         lists = {ours: _numbers(entries[theirs]) for theirs, ours in _LISTS.items()}
         elements = tuple(part.strip() for part in entries["Atyp"].strip("[]").split(","))
     except (KeyError, ValueError) as error:
         raise PotentialError(f"{path}: not a NeuroChem parameter file: {error} is missing or not a number") from error
+    if unknown := [element for element in elements if element not in atomic_numbers]:
+        raise PotentialError(f"{path}: Atyp names {unknown}, which are not chemical symbols")
     return AevSettings(**scalars, **lists), elements  # type: ignore[arg-type]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except (OSError, ValueError) as error:
+        raise PotentialError(f"{path}: cannot be read as text: {error}") from error
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -123,7 +145,11 @@ def _binary(path: Path, count: int) -> NDArray[np.float64]:
 
 
 def _read_self_energies(path: Path, elements: tuple[str, ...]) -> NDArray[np.float64]:
-    found = {symbol: float(value) for symbol, value in re.findall(r"^\s*(\w+),\d+\s*=\s*(\S+)", path.read_text(), re.M)}
+    lines = re.findall(r"^\s*(\w+),\d+\s*=\s*(\S+)", _read_text(path), re.MULTILINE)
+    try:
+        found = {symbol: float(value) for symbol, value in lines}
+    except ValueError as error:
+        raise PotentialError(f"{path}: a self energy is not a number: {error}") from error
     missing = [element for element in elements if element not in found]
     if missing:
         raise PotentialError(f"{path}: no self energy for {missing}")

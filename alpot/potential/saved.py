@@ -129,7 +129,11 @@ def _read_card(path: Path) -> dict[str, Any]:
 def _build(content: dict[str, Any], weights: bytes) -> Ensemble:
     tensors = safetensors.torch.load(weights)
     architecture = content["architecture"]
-    aev = AevSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in architecture["descriptor"].items()})
+    # JSON has no tuples, and the settings are compared and hashed.
+    descriptor: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in architecture["descriptor"].items()
+    }
+    aev = AevSettings(**descriptor)
     ensemble = Ensemble(
         content["elements"], aev, architecture["members"], architecture["hidden"], architecture["activation"]
     )

@@ -15,9 +15,11 @@ from torch import nn
 from alpot.errors import PotentialError
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
+from alpot.potential.networks import Activation
 
 if TYPE_CHECKING:
     from torchani.arch import ANI
+    from torchani.nn import AtomicNetwork
 
 
 def to_torchani(ensemble: Ensemble) -> ANI:
@@ -65,7 +67,24 @@ def to_torchani(ensemble: Ensemble) -> ANI:
         energy_shifter=self_energy,
         periodic_table_index=True,
     )
-    return model.to(dtype=ensemble.dtype, device=ensemble.device)
+    model = model.to(dtype=ensemble.dtype, device=ensemble.device)
+    _restore_constants(model, ensemble)
+    return model
+
+
+def _restore_constants(model: ANI, ensemble: Ensemble) -> None:
+    """Put exact constants in place of those that torchani has rounded to float32, whatever the type of the model."""
+    aev, radial, angular = ensemble.aev, model.aev_computer.radial, model.aev_computer.angular
+    for rounded, exact in (
+        (radial.eta, [aev.radial_eta]),
+        (radial.shifts, aev.radial_shifts),
+        (angular.eta, [aev.angular_eta]),
+        (angular.zeta, [aev.angular_zeta]),
+        (angular.shifts, aev.angular_shifts),
+        (angular.sections, aev.angle_sections),
+        (model.energy_shifter.self_energies, ensemble.self_energies / units.Hartree),
+    ):
+        rounded.copy_(torch.tensor(np.asarray(exact)))
 
 
 def _folded_layers(ensemble: Ensemble, element: int, member: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -91,6 +110,7 @@ def from_torchani(model: ANI) -> Ensemble:
     Raises:
         PotentialError: the model has parts that an alpot ensemble does not have.
     """
+    from torchani.cutoffs import CutoffCosine
     from torchani.nn import Ensemble as TorchaniEnsemble
 
     potentials = model.potentials
@@ -98,8 +118,11 @@ def from_torchani(model: ANI) -> Ensemble:
         raise PotentialError(
             f"only a plain ANI ensemble can be converted; this model has the potentials {sorted(potentials)}"
         )
-    computer = model.aev_computer
-    radial, angular = computer.radial, computer.angular
+    members = list(model.neural_networks.members)
+    hidden, activation = _architecture([member[symbol] for member in members for symbol in model.symbols])
+    radial, angular = model.aev_computer.radial, model.aev_computer.angular
+    if not isinstance(radial.cutoff_fn, CutoffCosine):
+        raise PotentialError(f"only the cosine cutoff can be converted; this model has {radial.cutoff_fn}")
     aev = AevSettings(
         radial_cutoff=float(radial.cutoff),
         radial_eta=float(radial.eta),
@@ -110,11 +133,8 @@ def from_torchani(model: ANI) -> Ensemble:
         angular_shifts=tuple(angular.shifts.double().tolist()),
         angle_sections=tuple(angular.sections.double().tolist()),
     )
-    members = list(model.neural_networks.members)
-    first = members[0][model.symbols[0]]
-    hidden = tuple(layer.out_features for layer in first.layers)
-    activation = "silu" if isinstance(first.activation, nn.SiLU) else "celu"
-    ensemble = Ensemble(model.symbols, aev, len(members), hidden, activation).to(first.final_layer.weight.dtype)
+    dtype = members[0][model.symbols[0]].final_layer.weight.dtype
+    ensemble = Ensemble(model.symbols, aev, len(members), hidden, activation).to(dtype)
     with torch.no_grad():
         for m, member in enumerate(members):
             for networks, symbol in zip(ensemble.networks, model.symbols, strict=True):
@@ -126,3 +146,20 @@ def from_torchani(model: ANI) -> Ensemble:
     shifts = model.energy_shifter.self_energies
     ensemble.self_energies = np.array(shifts.detach().double().tolist()) * units.Hartree
     return ensemble
+
+
+def _architecture(networks: list[AtomicNetwork]) -> tuple[tuple[int, ...], Activation]:
+    """Hidden widths and activation that all networks share; raises ``PotentialError`` where they do not."""
+    from torchani.nn import TightCELU
+
+    names: dict[type, Activation] = {TightCELU: "celu", nn.SiLU: "silu"}
+    activations = {type(network.activation) for network in networks}
+    widths = {tuple(layer.out_features for layer in network.layers) for network in networks}
+    if len(widths) > 1 or len(activations) > 1 or not activations <= set(names):
+        raise PotentialError(
+            f"networks of hidden widths {sorted(widths)} with {sorted(kind.__name__ for kind in activations)} cannot be"
+            " converted: all elements must have the same widths, and TightCELU or SiLU"
+        )
+    if not all(network.has_biases for network in networks):
+        raise PotentialError("networks without biases cannot be converted")
+    return widths.pop(), names[activations.pop()]

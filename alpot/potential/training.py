@@ -204,7 +204,8 @@ class _Fit:
 
     def failed_members(self) -> list[int]:
         """Members whose validation loss is not finite or far above the others'."""
-        limit = _FAILED_FACTOR * float(np.median(self.best_loss))
+        finite = self.best_loss[np.isfinite(self.best_loss)]
+        limit = _FAILED_FACTOR * float(np.median(finite)) if len(finite) else -np.inf
         return [member for member, loss in enumerate(self.best_loss) if not loss <= limit]
 
     def _epoch(
@@ -220,7 +221,8 @@ class _Fit:
             mask = (self.roles[:, chosen] == Role.TRAIN).to(frame_losses)
             # Divided by the batch's full size: a member that learns from fewer of its frames takes a smaller step.
             total = (frame_losses * mask).sum() / len(chosen)
-            gradients = torch.autograd.grad(total, self.parameters)
+            # A batch may lack an element; the gradient of its networks is zero then.
+            gradients = torch.autograd.grad(total, self.parameters, materialize_grads=True)
             progress = (epoch + begin / len(order)) / self.settings.max_epochs
             rates = torch.from_numpy(schedule.rates(progress)).to(self.learning)
             adam.step(gradients, rates * self.learning)

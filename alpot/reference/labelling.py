@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 from ase import Atoms
 
 from alpot.config import Reference

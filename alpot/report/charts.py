@@ -31,7 +31,7 @@ _STYLES = {_TEXT: "var(--soft)", _GRID: "var(--line)", _PAPER: "var(--card)"} | 
 }
 #: A path of more points than pixels only makes the page heavy.
 _POINTS = 200
-_SIZE = (5.6, 3.1)
+_SIZE = (4.3, 2.9)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def error_chart(generations: Sequence[Generation], target: float | None) -> Char
     axes.plot(labels, errors, color=_SERIES[0], linewidth=2, zorder=3)
     for generation, error in zip(audit, errors, strict=True):
         inside = _SERIES[0] if generation.promoted else _PAPER
-        style = {"markerfacecolor": inside, "markeredgecolor": _SERIES[0], "markeredgewidth": 2}
+        style: dict[str, Any] = {"markerfacecolor": inside, "markeredgecolor": _SERIES[0], "markeredgewidth": 2}
         axes.plot([generation.labels], [error], "o", markersize=7, zorder=4, **style)
     legend = [("audit labels (hollow: not promoted)", 0)]
     tested = [g for g in generations if "test_force" in g.errors]
@@ -108,7 +108,7 @@ def learning_chart(curve: Sequence[dict[str, Any]]) -> Chart | None:
     if len(first) < 2:
         return None
     figure, axes = _canvas("epoch", "loss")
-    axes.set_yscale("log")
+    _scale_logarithmically(axes)
     epochs = np.array([line["epoch"] for line in first])
     chosen = np.unique(np.linspace(0, len(first) - 1, _POINTS).astype(int))
     for number, name in enumerate(("training_loss", "validation_loss")):
@@ -137,11 +137,21 @@ def _canvas(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(y_label, color=_TEXT)
     axes.grid(True, axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=_TEXT, length=0)
+    axes.tick_params(which="both", colors=_TEXT, length=0, pad=6)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(_GRID)
     return figure, axes
+
+
+def _scale_logarithmically(axes: Axes) -> None:
+    """A logarithmic axis whose numbers are written out: 0.5, 1, 2."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _svg(figure: Figure, name: str) -> str:

@@ -91,9 +91,11 @@ class LiveProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._show(None)  # the controller has gone
-        if self._live is not None:
-            self._live.stop()
+        try:
+            self._show(None)  # the controller has gone
+        finally:
+            if self._live is not None:
+                self._live.stop()
 
     def _show(self, holder: Holder | None) -> None:
         """Takes a new picture; on a terminal rich draws it soon, elsewhere what is notable in it is told now."""
@@ -110,7 +112,7 @@ class LiveProgress:
 
     def _render(self) -> RenderableType:
         if self._picture is None:
-            return Text("opening the campaign and starting workers ...", style="dim")
+            return Text("opening the campaign ...", style="dim")
         return draw(self._picture.status, self._picture.since_s, min(self.console.width, _MAX_WIDTH))
 
 
@@ -171,10 +173,11 @@ def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
     for counts in status.failures.values():
         for failure, count in counts.items():
             failed[failure] = failed.get(failure, 0) + count
+    given_up = f"; {status.given_up} of {status.max_failures} given up" if status.given_up else ""
     facts = [
         ("", " · ".join(f"{count:,} {name}" for name, count in sorts.items())),
         ("Rejected", counted(labels.rejected)),
-        ("Failed", counted(failed) + f"; {status.given_up} of {status.max_failures} given up" if failed else ""),
+        ("Failed", counted(failed) + given_up),
         ("Explored", " · ".join(filter(None, (counted(walkers), simulated, counted(exploration.endings))))),
         ("Found", counted(exploration.candidates)),
         ("Dropped", counted(exploration.dropped)),

@@ -44,7 +44,7 @@ def generation_cells(generation: Generation) -> tuple[str, ...]:
     """One row under ``GENERATION_COLUMNS``."""
     errors = generation.errors
     folds = {
-        quantity: " / ".join(milli(errors.get(f"{role}_{quantity}")) for role in ("train", "validate", "test"))
+        quantity: "/".join(milli(errors.get(f"{role}_{quantity}")) for role in ("train", "validate", "test"))
         for quantity in ("force", "energy")
     }
     return (

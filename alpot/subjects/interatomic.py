@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.errors import StorageError
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
@@ -88,10 +89,7 @@ class InteratomicSubject:
     @cached_property
     def device(self) -> str:
         """Where potentials are trained and explored."""
-        wanted = self.config.resources.device
-        if wanted == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return wanted
+        return device_of(self.config)
 
     def potential(self, generation: int) -> tuple[Ensemble, Card]:
         """The ensemble of a generation, on the device where it is used."""
@@ -329,6 +327,14 @@ class InteratomicSubject:
             seed=self.config.seed,
         )
         return [asdict(row) for row in rows]
+
+
+def device_of(config: Campaign) -> str:
+    """The device that the campaign file asks for, as torch names it."""
+    wanted = config.resources.device
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
 
 
 def _provenance(snapshot: Snapshot, walker: int, generation: int) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alpot.campaign.controller import Controller, ImportedLabels, Observer, Outcome
 from alpot.campaign.settings import policy_settings
@@ -100,9 +102,20 @@ def _adopt_changes(directory: CampaignDirectory, path: Path, config: Campaign) -
 
 
 def _import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLabels | None:
-    """Store the labels that the user brought along: a shard to train on, and single files for the audit."""
+    """The labels that the user brought along, from the user's files or, once they were taken over, from our copy."""
     if not config.material.initial_labels:
         return None
+    index = directory.path / "dataset" / "imported.json"
+    if not index.exists():
+        publish(index, json.dumps(_take_over_labels(directory, config)).encode())
+    content = json.loads(read_bytes(index))
+    return ImportedLabels(
+        rows=[LabelRow(**row) for row in content["rows"]], audit=frozenset(content["audit"]), shard=content["shard"]
+    )
+
+
+def _take_over_labels(directory: CampaignDirectory, config: Campaign) -> dict[str, Any]:
+    """Store the user's labels: a shard to train on, and single files for the audit; returns what lies where."""
     base = directory.source.parent
     level = level_of_theory(open_reference(config.reference, base_directory=base))
     labels: dict[str, Label] = {}
@@ -112,15 +125,14 @@ def _import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLa
     ordered = [labels[key] for key in sorted(labels)]
     # Keys are hashes, so the first of them in order are a random choice, and the same one at every start.
     n_audit = round(len(ordered) * config.exploration.audit_share)
-    audit, training = ordered[:n_audit], ordered[n_audit:]
     rows = []
-    for label in audit:
+    for label in ordered[:n_audit]:
         path = directory.label_path(label.key)
-        rows.append(LabelRow(key=label.key, path=directory.relative(path), checksum=write_label(path, label)))
+        rows.append({"key": label.key, "path": directory.relative(path), "checksum": write_label(path, label)})
     shard = directory.shard_path(0)
-    checksum = write_shard(shard, training)
-    rows += [LabelRow(key=label.key, path=directory.relative(shard), checksum=checksum) for label in training]
-    return ImportedLabels(rows=rows, audit=frozenset(label.key for label in audit), shard=directory.relative(shard))
+    checksum = write_shard(shard, ordered[n_audit:])
+    rows += [{"key": label.key, "path": directory.relative(shard), "checksum": checksum} for label in ordered[n_audit:]]
+    return {"rows": rows, "audit": [label.key for label in ordered[:n_audit]], "shard": directory.relative(shard)}
 
 
 def request_stop(path: Path) -> str:

@@ -104,15 +104,6 @@ def equilibrium(
     )
 
 
-def cohesive_energy(calculator: BaseCalculator, crystal: Equilibrium) -> PropertyValue:
-    """Energy of a free atom minus that of an atom in the crystal, eV.
-
-    Meaningful only where the calculator knows free atoms: a potential learned from condensed phases does not.
-    """
-    atom = attached(calculator, Atoms(crystal.element))
-    return from_voices("cohesive energy", energy_voices(atom) - crystal.energy_voices, "eV")
-
-
 def birch_murnaghan(
     volumes: NDArray[np.float64], energies: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -21,12 +21,12 @@ from alpot.validation.elastic import elastic_constants
 from alpot.validation.force_errors import force_errors
 from alpot.validation.fresh_frames import make_far_frames, make_fresh_frames
 from alpot.validation.langevin import run_langevin
-from alpot.validation.lattice import Equilibrium, cohesive_energy, equilibrium
+from alpot.validation.lattice import Equilibrium, equilibrium
 from alpot.validation.melting import melting_temperature
 from alpot.validation.nve import energy_drift
 from alpot.validation.phases import compared_structures, phase_differences
 from alpot.validation.properties import PropertyValue
-from alpot.validation.tolerances import COHESIVE_ENERGY, LANGEVIN_TIME, NVE_TIME, Expected, expected_rows
+from alpot.validation.tolerances import LANGEVIN_TIME, NVE_TIME, Expected, expected_rows
 from alpot.validation.vacancy import vacancy_formation_energy
 
 #: In units of the melting temperature: 600 K and 1200 K for Al.
@@ -142,9 +142,6 @@ class _Bench:
         crystal = self.crystal()
         return [crystal.lattice_constant, crystal.bulk_modulus, crystal.energy]
 
-    def cohesion(self) -> list[PropertyValue]:
-        return [cohesive_energy(self.calculator, self.crystal())]
-
     def elastic(self) -> list[PropertyValue]:
         return elastic_constants(self.calculator, self.crystal())
 
@@ -180,11 +177,7 @@ def _rows_of_element(
     if name in ("nve", "langevin"):
         run = bench.nve if name == "nve" else bench.langevin
         return _rows(name, system, expected, partial(run, rng), None)
-    rows = _rows(name, system, expected, getattr(bench, name), getattr(reference, name, None))
-    if name == "lattice":
-        # On its own, because a potential that has never seen a free atom may refuse it.
-        rows += _rows(name, system, (COHESIVE_ENERGY,), bench.cohesion, reference.cohesion if reference else None)
-    return rows
+    return _rows(name, system, expected, getattr(bench, name), getattr(reference, name, None))
 
 
 def _errors_on_frames(

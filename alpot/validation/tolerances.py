@@ -47,7 +47,6 @@ class Expected:
     tolerance: Tolerance | None = None
 
 
-COHESIVE_ENERGY = Expected("cohesive energy", "eV")
 #: Length of the runs in ps.
 NVE_TIME, LANGEVIN_TIME = 10.0, 20.0
 

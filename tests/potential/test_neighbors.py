@@ -158,9 +158,7 @@ def test_reused_pairs_miss_nothing(seed, pbc, step, stretch, shear):
             atoms.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
             atoms.positions += rng.uniform(-step, step, atoms.positions.shape)
         batch = Batch.from_atoms(frames)
-        assert_same(
-            inside(batch, search.pairs(batch), 4.0), inside(batch, NeighborSearch(4.0).pairs(batch), 4.0)
-        )
+        assert_same(inside(batch, search.pairs(batch), 4.0), inside(batch, NeighborSearch(4.0).pairs(batch), 4.0))
 
 
 def test_the_skin_spares_searches(monkeypatch):

@@ -11,7 +11,7 @@ from ase.units import GPa
 from scipy.optimize import minimize, minimize_scalar
 
 from alpot.errors import NonFiniteError, PotentialError
-from alpot.validation.lattice import Equilibrium, birch_murnaghan, cohesive_energy, equilibrium
+from alpot.validation.lattice import Equilibrium, birch_murnaghan, equilibrium
 
 #: Lattice sums Σ (d/r)^n, d the nearest distance: Kittel, Introduction to Solid State Physics, chapter 3.
 FCC_12, FCC_6 = 12.13188, 14.45392
@@ -95,11 +95,6 @@ def test_members_give_the_spread(ensemble_emt: EMT, fcc_aluminum: Equilibrium) -
     assert found.bulk_modulus.std == pytest.approx(relative * found.bulk_modulus.value, rel=1e-9)
     assert found.energy.std == pytest.approx(relative * abs(found.energy.value), rel=1e-9)
     assert fcc_aluminum.energy.std is None
-
-
-def test_cohesive_energy_of_lennard_jones(argon: LennardJones, fcc_argon: Equilibrium) -> None:
-    # A free atom has no energy in a pair potential.
-    assert cohesive_energy(argon, fcc_argon).value == pytest.approx(-fcc_argon.energy.value, rel=1e-12)
 
 
 class _Repulsive(Calculator):

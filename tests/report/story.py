@@ -1,0 +1,112 @@
+"""The fake subject of tests/campaign, with everything that the real one tells: errors, curves, properties, failures."""
+
+import json
+from pathlib import Path
+
+from fake_subject import FakeSubject
+
+from alpot.errors import FailureClass, ReferenceError
+from alpot.store.directory import CampaignDirectory
+
+EVIL = '<script>alert("1")</script>[/bold]$x^{$\x1b[2J & \'"'
+
+
+class Story(FakeSubject):
+    def __init__(self, directory: Path) -> None:
+        self.directory = CampaignDirectory(directory)
+        self.settings = {"worse": [3]}
+
+    def explore(self, task_id, rng, spec):
+        summary = super().explore(task_id, rng, spec)
+        if spec["generation"] is None:
+            return summary | {"walkers": 0}
+        return summary | {"endings": {"uncertain": 3, "finished": 1}}
+
+    def label(self, task_id, rng, spec):
+        if spec["candidate"] == "explore-000001/2":
+            message = "two atoms are 0.9 Å apart"
+            raise ReferenceError(message, failure=FailureClass.UNPHYSICAL_GEOMETRY, evidence="SCF cycle 1: diverged")
+        return super().label(task_id, rng, spec)
+
+    def train(self, task_id, rng, spec):
+        summary = super().train(task_id, rng, spec)
+        size = 0.3 / spec["generation"]
+        curve = [
+            {
+                "epoch": epoch,
+                "training_loss": [size + 9.0 / (1 + epoch) + rng.random() / 9 for _ in range(4)],
+                "validation_loss": [size + 9.9 / (1 + epoch) + rng.random() / 5 for _ in range(4)],
+                "learning_rate": [1e-3] * 4,
+            }
+            for epoch in range(40)
+        ]
+        (self.directory.model_path(spec["generation"]) / "learning_curve.json").write_text(json.dumps(curve))
+        errors = {
+            f"{role}_{quantity}": factor * scale * size
+            for role, factor in (("train", 0.3), ("validate", 0.4), ("test", 0.45))
+            for quantity, scale in (("force", 1.0), ("energy", 0.1))
+        }
+        return summary | {"metrics": {**errors, "epochs": 40, "retrained": []}}
+
+    def assess(self, task_id, rng, spec):
+        summary = super().assess(task_id, rng, spec)
+        error = 0.2 / spec["generation"]
+        rows = [
+            {
+                "property": "lattice",
+                "system": "fcc Al",
+                "name": "lattice constant",
+                "unit": "Å",
+                "value": 4.0012,
+                "std": 0.0021,
+                "reference": 3.9943,
+                "difference": 0.0069,
+                "tolerance": "±0.3 %",
+                "ok": True,
+                "error": None,
+            },
+            {
+                "property": "elastic",
+                "system": "fcc Al",
+                "name": "C11",
+                "unit": "GPa",
+                "value": 31.4,
+                "std": 2.2,
+                "reference": 36.0,
+                "difference": -4.6,
+                "tolerance": "±10 %",
+                "ok": False,
+            },
+            {"property": "vacancy", "system": "fcc Al", "name": "vacancy", "unit": "eV", "error": "did not relax"},
+        ]
+        summary |= {"force_error": error, "energy_error": error / 20, "calibration": 1.4}
+        return summary | {"properties": rows if spec["final"] else []}
+
+
+class EvilStory(Story):
+    """Writes things that must be shown as they are, and nothing else."""
+
+    def explore(self, task_id, rng, spec):
+        summary = super().explore(task_id, rng, spec)
+        for candidate in summary["candidates"]:
+            candidate["reason"] = EVIL
+        return summary | {"endings": {EVIL: 2}}
+
+    def label(self, task_id, rng, spec):
+        if spec["candidate"] == "explore-000001/1":
+            raise ReferenceError(EVIL, failure=FailureClass.BAD_OUTPUT, evidence=EVIL)
+        if spec["candidate"] == "explore-000001/3":
+            return super().label(task_id, rng, spec) | {"outcome": "rejected", "reason": EVIL}
+        return super().label(task_id, rng, spec)
+
+    def assess(self, task_id, rng, spec):
+        summary = super().assess(task_id, rng, spec)
+        names = ("system", "name", "unit", "tolerance", "error")
+        return summary | {"properties": [row | dict.fromkeys(names, EVIL) for row in summary["properties"]]}
+
+
+class Fragile(Story):
+    """Its trainings fail."""
+
+    def train(self, task_id, rng, spec):
+        raise ValueError("the loss is not finite")
