@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -80,9 +79,14 @@ def _publish_card(folder: Path, card: Card, ensemble: Ensemble, weights_sha256: 
         "units": {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "errors": "eV/atom and eV/Å"},
         "weights_sha256": weights_sha256,
     }
-    canonical = json.dumps(content, sort_keys=True).encode()
-    content["provenance_hash"] = hashlib.sha256(canonical).hexdigest()
+    content["provenance_hash"] = _hash_of(json.loads(json.dumps(content)))
     publish(folder / CARD, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    """SHA-256 of what a card says, as read from JSON; the hash of the weights is part of it."""
+    said = {name: value for name, value in content.items() if name != "provenance_hash"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def load_potential(folder: Path) -> tuple[Ensemble, Card]:
@@ -112,17 +116,21 @@ def load_potential(folder: Path) -> tuple[Ensemble, Card]:
         )
     try:
         return _build(content, weights), _card_of(content)
-    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise PotentialError(f"{folder}: {CARD} and {WEIGHTS} do not fit together: {error}") from error
 
 
 def _read_card(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise PotentialError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or "weights_sha256" not in content:
         raise PotentialError(f"{path}: not a card of format {FORMAT}; this alpot is version {__version__}")
+    if content.get("provenance_hash") != _hash_of(content):
+        raise PotentialError(
+            f"{path}: damaged or edited: its content does not match its provenance_hash; copy the folder again"
+        )
     return content
 
 
@@ -138,7 +146,7 @@ def _build(content: dict[str, Any], weights: bytes) -> Ensemble:
         content["elements"], aev, architecture["members"], architecture["hidden"], architecture["activation"]
     )
     ensemble.to({"float32": torch.float32, "float64": torch.float64}[architecture["dtype"]])
-    ensemble.self_energies = np.array(tensors.pop("self_energies"))
+    ensemble.self_energies = tensors.pop("self_energies").numpy().copy()
     ensemble.load_state_dict(tensors)
     return ensemble
 

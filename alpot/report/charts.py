@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from alpot.report.history import Generation
 
@@ -32,6 +32,14 @@ _STYLES = {_TEXT: "var(--soft)", _GRID: "var(--line)", _PAPER: "var(--card)"} | 
 #: A path of more points than pixels only makes the page heavy.
 _POINTS = 200
 _SIZE = (4.3, 2.9)
+
+
+class Epoch(BaseModel):
+    """One line of a learning curve, see ``alpot.potential.training.Epoch``: losses (n_members,)."""
+
+    epoch: int
+    training_loss: list[float]
+    validation_loss: list[float]
 
 
 @dataclass(frozen=True)
@@ -100,19 +108,19 @@ def label_chart(label_times: Sequence[tuple[float, str]], elapsed_s: float) -> C
     return Chart(_svg(figure, "labels"), f"{len(label_times)} labels over running time.", legend)
 
 
-def learning_chart(curve: Sequence[dict[str, Any]]) -> Chart | None:
+def learning_chart(curve: Sequence[Epoch]) -> Chart | None:
     """The losses of a training by epoch: the median of the members, and their range."""
     # Members that were trained again begin at epoch 0 once more: what follows is of them alone.
-    first = [line for number, line in enumerate(curve) if number == line["epoch"]]
-    first = list(takewhile(lambda line: line["training_loss"] and line["validation_loss"], first))
-    if len(first) < 2:
+    members = {len(losses) for line in curve for losses in (line.training_loss, line.validation_loss)}
+    first = [line for number, line in enumerate(curve) if number == line.epoch]
+    if len(first) < 2 or len(members) != 1 or 0 in members:
         return None
     figure, axes = _canvas("epoch", "loss")
     _scale_logarithmically(axes)
-    epochs = np.array([line["epoch"] for line in first])
+    epochs = np.array([line.epoch for line in first])
     chosen = np.unique(np.linspace(0, len(first) - 1, _POINTS).astype(int))
     for number, name in enumerate(("training_loss", "validation_loss")):
-        losses = np.array([line[name] for line in first], dtype=float)[chosen]
+        losses = np.array([getattr(line, name) for line in first])[chosen]
         losses[~(np.isfinite(losses) & (losses > 0))] = np.nan
         known = ~np.isnan(losses).all(axis=1)
         shown, at = losses[known], epochs[chosen][known]

@@ -72,7 +72,7 @@ class Failure(BaseModel):
 
 
 class Session(BaseModel):
-    """A controller that took up the campaign."""
+    """A controller that took up the campaign; ``config`` is the SHA-256 of the campaign file that it read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,6 +80,7 @@ class Session(BaseModel):
     host: str = ""
     pid: int = 0
     version: str = ""
+    config: str = ""
 
 
 @dataclass(frozen=True)

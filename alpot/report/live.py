@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from alpot.campaign.state import State
@@ -22,22 +19,13 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.report.history import Generation, History
 from alpot.report.status import Phase, Status, describe
-from alpot.report.tables import generation_table
-from alpot.report.wording import counted, duration, milli, picoseconds, plural, printable
+from alpot.report.tables import status_panel
+from alpot.report.wording import counted, duration, generation_of, milli, picoseconds, plural, printable
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
 
 _REDRAWS_PER_SECOND = 4
-_GENERATIONS_SHOWN = 5
 _LABELS_PER_LINE = 50
-_MAX_WIDTH = 110
-_COLORS = {
-    Phase.FINISHED: "green",
-    Phase.FAILED: "red",
-    Phase.INTERRUPTED: "red",
-    Phase.STOPPING: "yellow",
-    Phase.STOPPED: "yellow",
-}
 
 
 @dataclass(frozen=True)
@@ -113,77 +101,7 @@ class LiveProgress:
     def _render(self) -> RenderableType:
         if self._picture is None:
             return Text("opening the campaign ...", style="dim")
-        return draw(self._picture.status, self._picture.since_s, min(self.console.width, _MAX_WIDTH))
-
-
-# ------------------------------------------------------------------------------------------------ on a terminal
-
-
-def draw(status: Status, since_s: float = 0.0, width: int = _MAX_WIDTH) -> RenderableType:
-    """The status as a panel.
-
-    Args:
-        status: what to show.
-        since_s: time in s since the status was taken; clocks tick by it.
-        width: in characters.
-    """
-    color = _COLORS.get(status.phase, "cyan")
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold", ratio=1)
-    facts.add_row("Labels", _budget_bar(status, width))
-    for name, text in _facts(status, since_s):
-        facts.add_row(name, Text(text))
-    parts: list[RenderableType] = [facts]
-    if status.generations:
-        parts += [Text(), generation_table(status.generations[-_GENERATIONS_SHOWN:], brief=True)]
-    parts += [Text(), Text(printable(status.message), style=color)]
-    title = Text.assemble(
-        (f" {printable(status.name)} ", "bold"),
-        (f" {' '.join(status.elements)} ", "dim"),
-        f" {_generation_of(status)} ",
-        (f" {duration(status.elapsed_s + since_s)} ", "bold"),
-    )
-    return Panel(Group(*parts), title=title, title_align="left", border_style=color, width=width, padding=(1, 2))
-
-
-def _generation_of(status: Status) -> str:
-    return "no generation yet" if status.promoted is None else f"generation {status.promoted}"
-
-
-def _budget_bar(status: Status, width: int) -> RenderableType:
-    labels = status.labels
-    bar = Table.grid(padding=(0, 2))
-    room = max(10, min(48, width - 50))
-    bar.add_row(
-        ProgressBar(total=labels.budget, completed=min(labels.calculations, labels.budget), width=room),
-        Text(f"{labels.calculations:,} of {labels.budget:,} calculations", style="bold"),
-    )
-    return bar
-
-
-def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
-    """Named lines; those that have nothing to say are left out."""
-    labels, exploration = status.labels, status.exploration
-    sorts = {"to train on": labels.training, "audit": labels.audit, "queued": labels.queued, "running": labels.running}
-    walkers = {"walkers": exploration.walkers} if exploration.walkers else {}
-    simulated = picoseconds(exploration.simulated_ps) if exploration.walkers else ""
-    working = [f"{kind} ×{tasks.count} ({duration(tasks.oldest_s + since_s)})" for kind, tasks in status.tasks.items()]
-    failed: dict[str, int] = dict(labels.failed_attempts)
-    for counts in status.failures.values():
-        for failure, count in counts.items():
-            failed[failure] = failed.get(failure, 0) + count
-    given_up = f"; {status.given_up} of {status.max_failures} given up" if status.given_up else ""
-    facts = [
-        ("", " · ".join(f"{count:,} {name}" for name, count in sorts.items())),
-        ("Rejected", counted(labels.rejected)),
-        ("Failed", counted(failed) + given_up),
-        ("Explored", " · ".join(filter(None, (counted(walkers), simulated, counted(exploration.endings))))),
-        ("Found", counted(exploration.candidates)),
-        ("Dropped", counted(exploration.dropped)),
-        ("Working on", " · ".join(working)),
-    ]
-    return [(name, text) for name, text in facts if text]
+        return status_panel(self._picture.status, self._picture.since_s)
 
 
 # ----------------------------------------------------------------------------------------------------- in a log
@@ -192,7 +110,7 @@ def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
 def notable(before: Status | None, after: Status) -> list[str]:
     """What has happened between two pictures that a log should tell, one line each."""
     if before is None:
-        known = f"continues with {plural(after.labels.done, 'label')}, {_generation_of(after)}"
+        known = f"continues with {plural(after.labels.done, 'label')}, {generation_of(after)}"
         begun = f"begins; the budget is {plural(after.labels.budget, 'calculation')}"
         return [f"{after.name}: {known if after.labels.done or after.generations else begun}"]
     lines = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,11 +9,12 @@ from hashlib import sha256
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from alpot.config import Campaign
 from alpot.config_file import parse_campaign
-from alpot.report.charts import Chart, error_chart, label_chart, learning_chart
+from alpot.report.charts import Chart, Epoch, error_chart, label_chart, learning_chart
 from alpot.report.history import Generation, History
 from alpot.report.markup import Markup, element, facts, join, section, table
 from alpot.report.status import Property, Status, status_and_history
@@ -56,13 +56,13 @@ def write_report(directory: CampaignDirectory) -> Path:
     return path
 
 
-def _learning_curve(directory: CampaignDirectory, status: Status) -> list[dict[str, Any]]:
+def _learning_curve(directory: CampaignDirectory, status: Status) -> list[Epoch]:
     """What the last training recorded; empty if there is nothing that can be read."""
     if not status.generations:
         return []
     path = directory.model_path(status.generations[-1].number) / "learning_curve.json"
     try:
-        return list(json.loads(path.read_bytes()))
+        return TypeAdapter(list[Epoch]).validate_json(path.read_bytes())
     except (OSError, ValueError):
         return []
 
@@ -139,7 +139,7 @@ def _potential(status: Status) -> Markup:
 # -------------------------------------------------------------------------------------------- charts and tables
 
 
-def _accuracy(status: Status, history: History, config: Campaign, curve: list[dict[str, Any]]) -> Markup:
+def _accuracy(status: Status, history: History, config: Campaign, curve: list[Epoch]) -> Markup:
     charts = (
         ("Force error", error_chart(status.generations, config.stopping.force_error)),
         ("Labels", label_chart(history.label_times, status.elapsed_s)),
@@ -263,7 +263,8 @@ def _settings(config: Campaign) -> Markup:
         f"a force error of {milli(stopping.force_error)} meV/Å" if stopping.force_error else "",
         f"nothing uncertain in {stopping.quiet_time:g} ps" if stopping.quiet_time else "",
     )
-    low, high = exploration.temperature_start[0], exploration.temperature_end[1]
+    temperatures = (*exploration.temperature_start, *exploration.temperature_end)
+    low, high = min(temperatures), max(temperatures)
     hidden = "–".join(str(width) for width in potential.hidden)
     return section(
         "Settings",
@@ -294,7 +295,10 @@ def _settings(config: Campaign) -> Markup:
 
 
 def _provenance(history: History, config_text: str) -> Markup:
-    sessions = [f"{s.time} on {s.host} (process {s.pid}), alpot {s.version}" for s in history.sessions]
+    sessions = [
+        f"{s.time} on {s.host} (process {s.pid}), alpot {s.version}, campaign file {s.config[:12]}…"
+        for s in history.sessions
+    ]
     installed = " · ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     return section(
         "Provenance",

@@ -1,24 +1,32 @@
-"""The two tables that matter, generations and properties: their cells, and how a terminal shows them.
+"""What a terminal shows of a campaign: the tables of generations and properties, and the status as a panel.
 
-Cells are plain text for any medium; the page renders the same ones.
+The tables' cells are plain text for any medium; the page renders the same ones. Strings of the campaign go through
+``Text`` and ``printable``: rich must not read them as markup, nor the terminal as commands.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from alpot.report.history import Generation
-from alpot.report.status import Property
+from alpot.report.status import Phase, Property, Status
 from alpot.report.wording import (
     NOTHING,
+    counted,
     difference_of,
     duration,
+    generation_of,
     mark_of,
     milli,
+    picoseconds,
     printable,
     reference_of,
     value_of,
@@ -26,7 +34,7 @@ from alpot.report.wording import (
 
 #: Titles and units of the columns; forces in meV/Å, energies in meV/atom.
 GENERATION_COLUMNS = (
-    ("generation", ""),
+    ("gen.", ""),
     ("labels", ""),
     ("audit force", "meV/Å"),
     ("audit energy", "meV/atom"),
@@ -37,7 +45,19 @@ GENERATION_COLUMNS = (
     ("promoted", ""),
 )
 PROPERTY_COLUMNS = ("property", "potential", "reference", "difference", "tolerance", "")
+#: Those that a terminal has room for.
+_ON_TERMINAL = (0, 1, 2, 3, 4, 8)
+_FOLDS_WIDTH = 14
 _MARKS = {"✓": "green", "✗": "red"}
+_PANEL_WIDTH = 110
+_GENERATIONS_IN_PANEL = 5
+_COLORS = {
+    Phase.FINISHED: "green",
+    Phase.FAILED: "red",
+    Phase.INTERRUPTED: "red",
+    Phase.STOPPING: "yellow",
+    Phase.STOPPED: "yellow",
+}
 
 
 def generation_cells(generation: Generation) -> tuple[str, ...]:
@@ -81,25 +101,26 @@ def by_system(rows: Sequence[Property]) -> dict[str, list[Property]]:
     return systems
 
 
-def generation_table(generations: Sequence[Generation], *, brief: bool = False) -> Table:
-    """The generations on a terminal; ``brief``: only what tells whether it gets better."""
-    shown = (0, 1, 2, 3, 4, 8) if brief else range(len(GENERATION_COLUMNS))
+def generation_table(generations: Sequence[Generation]) -> Table:
+    """The generations on a terminal: what tells whether it gets better; the rest is on the page."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
-    for column in shown:
+    for column in _ON_TERMINAL:
         title, unit = GENERATION_COLUMNS[column]
-        header = "train / valid. / test force" if brief and column == 4 else title
-        table.add_column(f"{header}\n{unit}", justify="right" if column < 8 else "center")
+        # Three numbers in one cell must not be cut.
+        width = _FOLDS_WIDTH if "/" in title else None
+        table.add_column(f"{title}\n{unit}", justify="right" if title != "promoted" else "center", min_width=width)
     for generation in generations:
         cells = generation_cells(generation)
         style = "" if generation.promoted else "dim"
-        table.add_row(*(_cell(cells[column]) for column in shown), style=style)
+        table.add_row(*(_cell(cells[column]) for column in _ON_TERMINAL), style=style)
     return table
 
 
-def property_table(rows: Sequence[Property], generation: int | None = None) -> Table:
-    """The properties on a terminal, with a section for each system, and the reason where something is missing."""
+def property_table(rows: Sequence[Property], generation: int | None = None) -> RenderableType:
+    """The properties on a terminal, with a section for each system; below, why something is missing."""
     title = "Properties" if generation is None else f"Properties of generation {generation}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", title_justify="left", header_style="dim")
+    table.pad_edge = table.show_edge = False
     for number, header in enumerate(PROPERTY_COLUMNS):
         table.add_column(header, justify="left" if number == 0 else "right")
     for system, members in by_system(rows).items():
@@ -108,9 +129,85 @@ def property_table(rows: Sequence[Property], generation: int | None = None) -> T
             table.add_row(Text(printable(system), style="bold"))
         for row in members:
             table.add_row(*(_cell(cell) for cell in property_cells(row)))
-            if row.error:
-                table.add_row(Text(f"  {printable(row.error)}", style="yellow"))
-    return table
+    notes = [f" {row.system} {row.name or row.property}: {row.error}" for row in rows if row.error]
+    return Group(table, *(Text(printable(note), style="yellow") for note in notes))
+
+
+def status_view(status: Status) -> RenderableType:
+    """Everything that ``alpot status`` says: the panel, the last failure, the properties once there are any."""
+    parts: list[RenderableType] = [status_panel(status)]
+    if status.recent_failures:
+        last = status.recent_failures[-1]
+        parts.append(Text(printable(f"last failure: {last.task} ({last.failure}): {last.message}"), style="yellow"))
+    if status.potential is not None:
+        parts.append(Text(f"potential: {printable(status.potential)}"))
+    if status.properties:
+        parts += [Text(), property_table(status.properties, status.properties_of)]
+    return Group(*parts)
+
+
+def status_panel(status: Status, since_s: float = 0.0) -> RenderableType:
+    """The status at a glance.
+
+    Args:
+        status: what to show.
+        since_s: time in s since the status was taken; clocks tick by it.
+    """
+    color = _COLORS.get(status.phase, "cyan")
+    facts = Table.grid(padding=(0, 2), expand=True)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold", ratio=1)
+    facts.add_row("Labels", _budget_bar(status))
+    for name, text in _facts(status, since_s):
+        facts.add_row(name, Text(text))
+    parts: list[RenderableType] = [facts]
+    if status.generations:
+        parts += [Text(), generation_table(status.generations[-_GENERATIONS_IN_PANEL:])]
+    parts += [Text(), Text(printable(status.message), style=color)]
+    title = Text.assemble(
+        (f" {printable(status.name)} ", "bold"),
+        (f" {' '.join(status.elements)} ", "dim"),
+        f" {generation_of(status)} ",
+        (f" {duration(status.elapsed_s + since_s)} ", "bold"),
+    )
+    content = Group(*parts)
+    return Panel(content, title=title, title_align="left", border_style=color, width=_PANEL_WIDTH, padding=(1, 2))
+
+
+def _budget_bar(status: Status) -> RenderableType:
+    labels = status.labels
+    bar = Table.grid(padding=(0, 2), expand=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True)
+    bar.add_row(
+        ProgressBar(total=labels.budget, completed=min(labels.calculations, labels.budget)),
+        Text(f"{labels.calculations:,} of {labels.budget:,} calculations", style="bold"),
+    )
+    return bar
+
+
+def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
+    """Named lines; those that have nothing to say are left out."""
+    labels, exploration = status.labels, status.exploration
+    sorts = {"to train on": labels.training, "audit": labels.audit, "queued": labels.queued, "running": labels.running}
+    walkers = (
+        f"{exploration.walkers:,} walkers · {picoseconds(exploration.simulated_ps)}" if exploration.walkers else ""
+    )
+    working = [f"{kind} ×{tasks.count} ({duration(tasks.oldest_s + since_s)})" for kind, tasks in status.tasks.items()]
+    failed = Counter(labels.failed_attempts)
+    for counts in status.failures.values():
+        failed.update(counts)
+    given_up = f"; {status.given_up} of {status.max_failures} given up" if status.given_up else ""
+    facts = [
+        ("", " · ".join(f"{count:,} {name}" for name, count in sorts.items())),
+        ("Rejected", counted(labels.rejected)),
+        ("Failed", counted(failed) + given_up),
+        ("Explored", " · ".join(filter(None, (walkers, counted(exploration.endings))))),
+        ("Found", counted(exploration.candidates)),
+        ("Dropped", counted(exploration.dropped)),
+        ("Working on", " · ".join(working)),
+    ]
+    return [(name, text) for name, text in facts if text]
 
 
 def _cell(text: str) -> Text:

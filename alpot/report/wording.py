@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from alpot.report.status import Property
+from alpot.report.status import Property, Status
 
 #: Stands where nothing is known.
 NOTHING = "–"
@@ -47,6 +47,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def generation_of(status: Status) -> str:
+    """The generation that a campaign explores with."""
+    return "no generation yet" if status.promoted is None else f"generation {status.promoted}"
+
+
 def value_of(row: Property) -> str:
     """The potential's value ± the ensemble's standard deviation."""
     if row.value is None:
@@ -65,13 +70,12 @@ def reference_of(row: Property) -> str:
 
 
 def difference_of(row: Property) -> str:
-    """Value − reference; also in % where the tolerance is one."""
+    """Value − reference, in the terms of the tolerance: in % where that is one."""
     if row.difference is None:
         return NOTHING
-    text = f"{row.difference:+.2g}"
     if row.reference and row.tolerance and row.tolerance.endswith("%"):
-        text += f" ({100 * row.difference / abs(row.reference):+.1f} %)"
-    return text
+        return f"{100 * row.difference / abs(row.reference):+.2f} %"
+    return f"{row.difference:+.3g}"
 
 
 def mark_of(ok: bool | None) -> str:

@@ -42,7 +42,7 @@ def evaluate_torchani(model, atoms: Atoms) -> tuple[float, np.ndarray]:
         periodic = {"cell": torch.from_numpy(atoms.cell.array), "pbc": torch.ones(3, dtype=torch.bool)}
     energy = model((torch.from_numpy(atoms.numbers)[None], positions), **periodic).energies.sum()
     (gradient,) = torch.autograd.grad(energy, positions)
-    return float(energy) * units.Hartree, -gradient[0].numpy() * units.Hartree
+    return float(energy.detach()) * units.Hartree, -gradient[0].numpy() * units.Hartree
 
 
 def hot_frame(n: int = 2) -> Atoms:
