@@ -16,7 +16,7 @@ from alpot.exploration.walker import Snapshot, Walker
 from alpot.potential.batch import Batch
 from alpot.potential.ensemble import Ensemble, EnsembleResult
 from alpot.potential.neighbors import NeighborPairs, NeighborSearch
-from alpot.structures.contacts import contact_distance
+from alpot.structures.contacts import closest_approach, contact_distance
 
 #: Å; larger skins mean fewer searches but more pairs to look at in every step.
 _SKIN = 0.5
@@ -71,13 +71,13 @@ class Explorer:
         """
         waiting = iter(starts)
         walkers: list[Walker] = []
-        fresh = self._refill(walkers, waiting)
+        yield from self._refill(walkers, waiting)
         search = NeighborSearch(self.ensemble.cutoff, _SKIN)
         iteration = 0
         while walkers:
             batch = _batch_of(walkers)
             pairs = search.pairs(batch)
-            is_check = fresh or iteration % self.settings.check_interval == 0
+            is_check = iteration % self.settings.check_interval == 0 or any(walker.step == 0 for walker in walkers)
             result = self.ensemble.evaluate(batch, pairs, mean_only=not is_check)
             forces = np.split(result.forces.mean(axis=0), batch.offsets[1:-1])
             for walker, force in zip(walkers, forces, strict=True):
@@ -89,25 +89,34 @@ class Explorer:
                     ended.append(slot)
                     yield report
             for slot, (walker, force) in enumerate(zip(walkers, forces, strict=True)):
-                if slot not in ended:
-                    walker.kick(force)
-                    walker.move(self.settings.friction)
-            fresh = False
+                if slot in ended:
+                    continue
+                walker.kick(force)
+                walker.move(self.settings.friction)
+                if walker.is_lost:
+                    ended.append(slot)
+                    yield self._report(walker, Ending.NON_FINITE, walker.last_good)
             if ended:
                 walkers = [walker for slot, walker in enumerate(walkers) if slot not in ended]
-                fresh = self._refill(walkers, waiting)
+                yield from self._refill(walkers, waiting)
                 search = NeighborSearch(self.ensemble.cutoff, _SKIN)
             iteration += 1
 
-    def _refill(self, walkers: list[Walker], waiting: Iterator[tuple[Atoms, np.random.Generator]]) -> bool:
-        """Fill free slots; returns whether there is a new walker."""
-        before = len(walkers)
+    def _refill(
+        self, walkers: list[Walker], waiting: Iterator[tuple[Atoms, np.random.Generator]]
+    ) -> Iterator[WalkerReport]:
+        """Fill free slots; starts that cannot be evaluated, because atoms touch already, end at once."""
         while len(walkers) < self.settings.walkers:
             start = next(waiting, None)
             if start is None:
-                break
-            walkers.append(Walker.begin(start[0], self.settings, start[1]))
-        return len(walkers) > before
+                return
+            atoms, rng = start
+            walker = Walker.begin(atoms, self.settings, rng)
+            closest = closest_approach(atoms)
+            if closest >= self.settings.contact_factor:
+                walkers.append(walker)
+            else:
+                yield self._report(walker, Ending.NON_FINITE if np.isnan(closest) else Ending.CONTACT, None)
 
     def _check(
         self, walkers: list[Walker], batch: Batch, pairs: NeighborPairs, result: EnsembleResult

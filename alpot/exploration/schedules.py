@@ -38,8 +38,8 @@ class Schedule:
         return self.amplitude == 0 and self.start == self.end
 
     def at(self, time: float) -> float:
-        """Value at a time in ps."""
-        share = time / self.duration
+        """Value at a time in ps; a walker may run on beyond ``duration`` until its next check, at the end's value."""
+        share = min(time / self.duration, 1.0)
         oscillation = self.amplitude * math.sin(math.pi * time / self.period) ** 2
         return oscillation + (1.0 - share) * self.start + share * self.end
 

@@ -12,6 +12,9 @@ from alpot.config import Exploration
 from alpot.exploration.schedules import Schedule, draw_density, draw_temperature
 from alpot.structures.density import density_of, volume_of
 
+#: Å. Atoms at 10 Å/ps go 2500 Å in the longest runs; beyond this, distances lose their digits.
+_FARTHEST = 1e6
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -91,6 +94,11 @@ class Walker:
     def time(self) -> float:
         """Simulated time in ps."""
         return self.step * self.timestep * 1e-3
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether an atom is nowhere (not finite) or farther away than any physical motion takes it."""
+        return not bool((np.abs(self.positions) < _FARTHEST).all())
 
     def kick(self, forces: NDArray[np.float64]) -> None:
         """Half a time step of acceleration (B); forces (n_atoms, 3) eV/Å."""

@@ -85,7 +85,8 @@ def train(
         on_epoch: called after each epoch.
 
     Raises:
-        PotentialError: there are fewer than two frames, or a member fails however often it is trained.
+        PotentialError: there are fewer than two frames, the parent is of another make, or a member fails however often
+            it is trained.
     """
     if len(frames) < 2:
         raise PotentialError(f"training needs at least 2 labelled frames, got {len(frames)}")
@@ -126,6 +127,12 @@ def _untrained(
     aev = AevSettings.from_config(potential.descriptor)
     ensemble = Ensemble(elements, aev, potential.members, potential.hidden, potential.activation)
     if parent is not None:
+        for name in ("elements", "aev", "n_members", "hidden", "activation"):
+            if getattr(parent, name) != getattr(ensemble, name):
+                raise PotentialError(
+                    f"the parent cannot be continued: its {name} is {getattr(parent, name)}, what is asked for is"
+                    f" {getattr(ensemble, name)}; train from the beginning (warm_start = false)"
+                )
         ensemble.load_state_dict(parent.state_dict())
         ensemble.self_energies = parent.self_energies.copy()
     else:

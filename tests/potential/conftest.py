@@ -8,17 +8,12 @@ import pytest
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers
-from hypothesis import settings
 from numpy.typing import NDArray
 
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
 
 os.environ.setdefault("TORCHANI_NO_WARN_EXTENSIONS", "1")
-
-# Times vary on machines that are shared; the same examples every time, so that a failure is one for everybody.
-settings.register_profile("potential", max_examples=25, deadline=None, derandomize=True)
-settings.load_profile("potential")
 
 #: Few and broad symmetry functions: fast, and smooth enough for finite differences.
 SMALL = AevSettings(

@@ -10,7 +10,7 @@ from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 from ase.stress import voigt_6_to_full_3x3_stress
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpot.errors import NonFiniteError, PotentialError
@@ -108,6 +108,7 @@ def rotation(seed: int) -> np.ndarray:
     return q * np.sign(np.diag(r))  # proper or improper: both leave the energy as it is
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**20), pbc=st.sampled_from(ALL_PBC), n_atoms=st.integers(1, 8))
 def test_symmetries(ensemble, make_frame, seed, pbc, n_atoms):
     """Rotation, translation, permutation, atoms moved by cell vectors: one after the other."""
@@ -155,7 +156,9 @@ def test_supercells_are_extensive(calculator, make_frame):
 
 def test_a_batch_equals_its_frames(ensemble, make_frame, monkeypatch):
     """Frames of all kinds together, in passes over few centers, against each frame alone."""
-    frames = [make_frame(n, ELEMENTS, seed=n, pbc=pbc) for n, pbc in zip([1, 5, 2, 9, 4, 1, 3, 6], ALL_PBC, strict=True)]
+    frames = [
+        make_frame(n, ELEMENTS, seed=n, pbc=pbc) for n, pbc in zip([1, 5, 2, 9, 4, 1, 3, 6], ALL_PBC, strict=True)
+    ]
     batch = Batch.from_atoms(frames)
     monkeypatch.setattr("alpot.potential.ensemble._CENTERS_PER_PASS", 7)
     together = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
@@ -225,7 +228,9 @@ def test_the_energy_is_continuous_where_a_neighbor_leaves(calculator):
 def test_results(calculator, ensemble, make_frame):
     atoms = make_frame(6, ELEMENTS, seed=8)
     atoms.calc = calculator
-    assert set(calculator.implemented_properties) == set(calculator.get_property("energy", atoms) and calculator.results)
+    assert set(calculator.implemented_properties) == set(
+        calculator.get_property("energy", atoms) and calculator.results
+    )
     results = calculator.results
     shapes = {"energies": (6,), "forces": (6, 3), "stress": (6,), "forces_std": (6, 3), "forces_members": (3, 6, 3)}
     for name, shape in shapes.items():

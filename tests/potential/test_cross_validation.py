@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpot.config import Training
@@ -16,6 +16,7 @@ def settings_of(blocks: tuple[int, int, int]) -> Training:
     return Training(blocks=blocks[0], validation_blocks=blocks[1], test_blocks=blocks[2])
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(keys=KEYS, n_members=st.integers(2, 9), blocks=BLOCKS)
 def test_every_member_trains_and_validates(keys, n_members, blocks):
     roles = member_roles(keys, n_members, settings_of(blocks))
@@ -24,6 +25,7 @@ def test_every_member_trains_and_validates(keys, n_members, blocks):
         assert {Role.TRAIN, Role.VALIDATE} <= set(row.tolist()) <= set(Role)
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(keys=KEYS, n_members=st.integers(2, 9), blocks=BLOCKS, seed=st.integers(0, 99))
 def test_a_role_belongs_to_the_frame_and_not_to_its_place(keys, n_members, blocks, seed):
     order = np.random.default_rng(seed).permutation(len(keys))

@@ -45,15 +45,15 @@ def torchani_features(aev: AevSettings, elements, atoms: Atoms, find_species) ->
         num_species=len(elements),
     ).double()
     # torchani has rounded its constants to float32, which changes features by 1e-7.
-    for term, names in (
-        (computer.radial, ("eta", "shifts")),
-        (computer.angular, ("eta", "zeta", "shifts", "sections")),
+    for term, name, exact in (
+        (computer.radial, "eta", [aev.radial_eta]),
+        (computer.radial, "shifts", aev.radial_shifts),
+        (computer.angular, "eta", [aev.angular_eta]),
+        (computer.angular, "zeta", [aev.angular_zeta]),
+        (computer.angular, "shifts", aev.angular_shifts),
+        (computer.angular, "sections", aev.angle_sections),
     ):
-        for name in names:
-            exact = {"sections": aev.angle_sections}.get(name) or getattr(
-                aev, f"{'radial' if term is computer.radial else 'angular'}_{name}"
-            )
-            setattr(term, name, torch.tensor(np.atleast_1d(exact)))
+        setattr(term, name, torch.tensor(exact, dtype=torch.float64))
     periodic = {}
     if atoms.pbc.all():
         periodic = {"cell": torch.from_numpy(atoms.cell.array), "pbc": torch.ones(3, dtype=torch.bool)}

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.neighborlist import neighbor_list
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpot.errors import PotentialError
@@ -115,11 +115,12 @@ def test_atoms_flying_apart_cost_no_memory():
     assert len(NeighborSearch(5.0).pairs(Batch.from_atoms([atoms])).center) == 2
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**20),
-    n_atoms=st.integers(1, 12),
+    n_atoms=st.integers(1, 8),
     pbc=st.sampled_from(ALL_PBC),
-    edge=st.floats(1.5, 9.0),
+    edge=st.floats(2.0, 9.0),
     cutoff=st.floats(0.5, 5.0),
 )
 def test_random_cells(seed, n_atoms, pbc, edge, cutoff):
@@ -138,12 +139,13 @@ def test_a_batch_holds_the_pairs_of_its_frames():
         assert_same(found, ase_pairs(frame, 4.0))
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**20),
     pbc=st.sampled_from(ALL_PBC),
     step=st.sampled_from([0.0, 0.02, 0.1, 0.3]),
-    stretch=st.floats(0.93, 1.07),
-    shear=st.floats(-0.06, 0.06),
+    stretch=st.floats(0.7, 1.2),
+    shear=st.floats(-0.15, 0.15),
 )
 def test_reused_pairs_miss_nothing(seed, pbc, step, stretch, shear):
     """Random walks under isotropic and shear deformation; small steps are served by the skin, large ones not."""

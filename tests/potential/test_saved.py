@@ -106,7 +106,11 @@ DAMAGES = {
     "card binary": (CARD, lambda p: p.write_bytes(b"\xff\xfe\x00"), "JSON"),
     "card of something else": (CARD, lambda p: p.write_text('{"name": "cat"}'), "not a card"),
     "card is a list": (CARD, lambda p: p.write_text("[1, 2]"), "not a card"),
-    "newer format": (CARD, lambda p: p.write_text(p.read_text("utf-8").replace('"format": 1', '"format": 9')), "format"),
+    "newer format": (
+        CARD,
+        lambda p: p.write_text(p.read_text("utf-8").replace('"format": 1', '"format": 9')),
+        "format",
+    ),
     "other cutoff": (CARD, lambda p: p.write_text(p.read_text("utf-8").replace("3.8", "3.7"), "utf-8"), "edited"),
 }
 

@@ -1,5 +1,6 @@
 """Real fits of small sets of frames labelled with ASE's EMT, and members that fail."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,11 @@ from ase.calculators.emt import EMT
 from alpot.config import Descriptor, Potential, Training
 from alpot.errors import PotentialError
 from alpot.potential.batch import Batch
+from alpot.potential.cross_validation import member_roles
+from alpot.potential.frame_cache import cache_frames
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.networks import ElementNetworks
-from alpot.potential.training import train
+from alpot.potential.training import _Fit, train
 
 POTENTIAL = Potential(
     members=3,
@@ -32,7 +35,13 @@ POTENTIAL = Potential(
     ),
 )
 SETTINGS = Training(
-    schedule="one-cycle", learning_rate=1e-2, max_epochs=60, blocks=8, validation_blocks=1, test_blocks=1, batch_frames=4
+    schedule="one-cycle",
+    learning_rate=1e-2,
+    max_epochs=60,
+    blocks=8,
+    validation_blocks=1,
+    test_blocks=1,
+    batch_frames=4,
 )
 BRIEF = SETTINGS.model_copy(update={"max_epochs": 4})
 
@@ -86,17 +95,19 @@ def test_a_fit_of_aluminum_predicts_frames_it_never_saw(trained, make_label):
     fresh = [make_label(atoms, calculator=EMT(), seed=i) for i, atoms in enumerate(crystals(["Al"], 12, 99))]
     forces = np.concatenate([frame.forces for frame in fresh])
     energy_error, force_error = force_errors(trained.ensemble, fresh)
-    # Forces of 0.7 eV/Å: a sixth of that is far better than any mistake in gradients or folds allows, and twice what
-    # this fit reaches with other seeds.
-    assert np.sqrt(np.mean(forces**2)) > 0.5
-    assert force_error < 0.12 and energy_error < 0.02
+    # This fit reaches 18 to 19 meV/Å and 0.7 to 1.1 meV/atom with other seeds, where forces are 430 meV/Å; a mistake in
+    # gradients or folds costs far more than the factor of 2 that is left.
+    assert np.sqrt(np.mean(forces**2)) > 0.4
+    assert force_error < 0.035 and energy_error < 0.003
     assert not trained.retrained
 
 
 def test_reported_errors_are_those_of_the_weights(trained, aluminum):
     """Each member's error is worse than that of their mean, but not by much."""
     _, force_error = force_errors(trained.ensemble, aluminum)
-    assert set(trained.errors) == {f"{role}_{what}" for role in ("train", "validate", "test") for what in ("energy", "force")}
+    assert set(trained.errors) == {
+        f"{role}_{what}" for role in ("train", "validate", "test") for what in ("energy", "force")
+    }
     assert 0.5 * force_error < trained.errors["train_force"] < trained.errors["test_force"] * 1.2
     assert trained.errors["train_force"] < 3 * force_error
 
@@ -144,18 +155,28 @@ def test_the_same_seed_gives_the_same_weights(aluminum):
     assert not all(torch.equal(a, b) for a, b in zip(*map(weights_of, (first.ensemble, other.ensemble)), strict=True))
 
 
-def test_plateau_keeps_the_best_weights(aluminum):
+def test_plateau_ends_when_all_members_have_finished_and_keeps_their_best(aluminum, trained):
     settings = BRIEF.model_copy(
-        update={"schedule": "plateau", "max_epochs": 40, "patience": 1, "min_learning_rate": 6e-3, "learning_rate": 2e-2}
+        update={
+            "schedule": "plateau",
+            "max_epochs": 40,
+            "patience": 1,
+            "min_learning_rate": 6e-3,
+            "learning_rate": 2e-2,
+        }
     )
-    result = train(aluminum[:16], ["Al"], POTENTIAL, settings, seed=7)
-    assert len(result.history) < 40  # all members had finished
-    last = result.history[-1].validation_loss
-    best = [min(line.validation_loss[m] for line in result.history) for m in range(3)]
-    assert any(a > b for a, b in zip(last, best, strict=True))
-    again = train(aluminum[:16], ["Al"], POTENTIAL, settings, seed=7, parent=result.ensemble)
-    # The first line of a continued fit is measured while its weights begin to move, at a tenth of the old losses.
-    assert np.median(again.history[0].validation_loss) < 3 * np.median(best)
+    frames = aluminum[:16]
+    roles = member_roles([frame.key for frame in frames], 3, settings)
+    ensemble = copy.deepcopy(trained.ensemble)
+    fit = _Fit(ensemble, cache_frames(ensemble, frames), roles, settings, torch.Generator().manual_seed(7))
+    weights: list[list[torch.Tensor]] = []
+    history = fit.run(lambda line: weights.append([p.detach().clone() for p in fit.parameters]))
+    assert len(history) < 40
+    best = np.argmin([line.validation_loss for line in history], axis=0)
+    assert (best < len(history) - 1).any()  # otherwise the last weights would do
+    for member, epoch in enumerate(best):
+        for parameter, kept in zip(fit.parameters, weights[epoch], strict=True):
+            assert torch.equal(parameter[member], kept[member])
 
 
 @pytest.fixture
@@ -187,7 +208,8 @@ def test_members_that_fail_are_trained_again(aluminum, sabotage, bad):
     assert drawn == [0, 1, 2, *bad]
     assert all(torch.isfinite(weight).all() for weight in weights_of(result.ensemble))
     assert all(np.isfinite(error) for error in result.errors.values())
-    for after, before in zip(weights_of(result.ensemble)[:4], weights_of(undisturbed.ensemble)[:4], strict=True):
+    pairs = zip(result.ensemble.networks[0].weights, undisturbed.ensemble.networks[0].weights, strict=True)
+    for after, before in pairs:
         for member in range(3):
             assert torch.equal(after[member], before[member]) == (member not in bad)
 
