@@ -33,6 +33,12 @@ def _element(symbol: str) -> str:
     return symbol
 
 
+def _not_negative(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] < 0:
+        raise ValueError(f"the lower bound {bounds[0]:g} is negative")
+    return bounds
+
+
 #: A closed interval [low, high] from which values are drawn uniformly.
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 PositiveRange = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ordered)]
@@ -81,7 +87,9 @@ class CrystalStarts(Table):
     strain: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.05, description="largest component of the random symmetric strain (no unit)"
     )
-    rattle: Range = Field((0.0, 0.2), description="standard deviation in Å of Gaussian displacements, drawn per start")
+    rattle: Annotated[Range, AfterValidator(_not_negative)] = Field(
+        (0.0, 0.2), description="standard deviation in Å of Gaussian displacements, drawn per start"
+    )
     vacancy_chance: Fraction = Field(0.2, description="chance that a start has vacancies (1 to 3 of them)")
     interstitial_chance: Fraction = Field(0.1, description="chance that a start has one interstitial atom")
 
@@ -93,7 +101,9 @@ class FileStarts(Table):
     weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
     path: str = Field(description="file name, relative to the campaign file")
     index: str = Field(":", description="which frames, in ASE's notation")
-    rattle: Range = Field((0.0, 0.0), description="standard deviation in Å of Gaussian displacements, drawn per start")
+    rattle: Annotated[Range, AfterValidator(_not_negative)] = Field(
+        (0.0, 0.0), description="standard deviation in Å of Gaussian displacements, drawn per start"
+    )
 
 
 Starts = Annotated[PackingStarts | CrystalStarts | FileStarts, Field(discriminator="kind")]
@@ -157,7 +167,9 @@ class Exploration(Table):
     )
     temperature_start: PositiveRange = Field((10.0, 1000.0), description="range of T_start in K, drawn per walker")
     temperature_end: PositiveRange = Field((10.0, 1000.0), description="range of T_end in K, drawn per walker")
-    temperature_amplitude: Range = Field((0.0, 1500.0), description="range of T_amp in K, drawn per walker")
+    temperature_amplitude: Annotated[Range, AfterValidator(_not_negative)] = Field(
+        (0.0, 1500.0), description="range of T_amp in K, drawn per walker"
+    )
     temperature_period: PositiveRange = Field((1.0, 50.0), description="range of T_per in ps, drawn per walker")
     density_end: PositiveRange | None = Field(
         None,
@@ -196,7 +208,7 @@ class Reference(Table):
     """Where truth comes from."""
 
     code: str = Field(
-        description="name of a reference calculator (emt, lj, eam, ani, or one from an installed plug-in), or the import"
+        description="name of a reference calculator (emt, lj, eam, ani, or one of an installed plug-in), or the import"
         ' path of any ASE calculator, e.g. "ase.calculators.emt:EMT"'
     )
     arguments: dict[str, Any] = Field(
@@ -278,6 +290,11 @@ class Training(Table):
     )
     min_learning_rate: Positive = Field(
         1e-5, description="plateau: a member whose rate falls below this has finished; the paper's is 1e-5"
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="share of itself that a weight loses per step and unit of learning rate; 0.1 makes fits of few"
+        " labels smoother, the paper used none",
     )
     energy_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="weight of the squared energy error per atom, in 1/(0.05 eV/atom)²"

@@ -27,7 +27,7 @@ class Ending(StrEnum):
 
     UNCERTAIN = "uncertain"
     CONTACT = "contact"
-    NON_FINITE = "non_finite"
+    BLOW_UP = "blow_up"
     FINISHED = "finished"
 
 
@@ -95,7 +95,7 @@ class Explorer:
                 walker.move(self.settings.friction)
                 if walker.is_lost:
                     ended.append(slot)
-                    yield self._report(walker, Ending.NON_FINITE, walker.last_good)
+                    yield self._report(walker, Ending.BLOW_UP, walker.last_good)
             if ended:
                 walkers = [walker for slot, walker in enumerate(walkers) if slot not in ended]
                 yield from self._refill(walkers, waiting)
@@ -116,7 +116,7 @@ class Explorer:
             if closest >= self.settings.contact_factor:
                 walkers.append(walker)
             else:
-                yield self._report(walker, Ending.NON_FINITE if np.isnan(closest) else Ending.CONTACT, None)
+                yield self._report(walker, Ending.BLOW_UP if np.isnan(closest) else Ending.CONTACT, None)
 
     def _check(
         self, walkers: list[Walker], batch: Batch, pairs: NeighborPairs, result: EnsembleResult
@@ -127,7 +127,7 @@ class Explorer:
         for slot, walker in enumerate(walkers):
             mean, largest = float(errors[slot].mean()), float(errors[slot].max())
             ending = self._judge(walker, mean, largest, bool(contacts[slot]))
-            if ending in (Ending.CONTACT, Ending.NON_FINITE):
+            if ending in (Ending.CONTACT, Ending.BLOW_UP):
                 yield slot, self._report(walker, ending, walker.last_good)
                 continue
             snapshot = walker.snapshot(mean, largest)
@@ -142,7 +142,7 @@ class Explorer:
 
     def _judge(self, walker: Walker, mean: float, largest: float, in_contact: bool) -> Ending | None:
         if not (np.isfinite(largest) and np.isfinite(walker.positions).all()):
-            return Ending.NON_FINITE
+            return Ending.BLOW_UP
         if in_contact:
             return Ending.CONTACT
         if not (mean <= self.settings.mean_force_error and largest <= self.settings.max_force_error):

@@ -58,10 +58,12 @@ def draw_temperature(settings: Exploration, rng: np.random.Generator) -> Schedul
 def draw_density(settings: Exploration, start: float, rng: np.random.Generator) -> Schedule:
     """ρ(t) of one walker in g/cm³, from the density of its start."""
     end = start if settings.density_end is None else float(rng.uniform(*settings.density_end))
+    # A downward oscillation may halve the density, never empty the cell.
+    amplitude = max(float(rng.uniform(*settings.density_amplitude)), -0.5 * min(start, end))
     return Schedule(
         start=start,
         end=end,
-        amplitude=float(rng.uniform(*settings.density_amplitude)),
+        amplitude=amplitude,
         period=float(rng.uniform(*settings.density_period)),
         duration=settings.max_time,
     )

@@ -14,6 +14,9 @@ from alpot.structures.density import density_of, volume_of
 
 #: Å. Atoms at 10 Å/ps go 2500 Å in the longest runs; beyond this, distances lose their digits.
 _FARTHEST = 1e6
+#: A kinetic temperature this many times T(t) is no fluctuation, not even of one atom (chance below 1e-5); room
+#: temperature is added for walkers that are cold by schedule but fall into a minimum.
+_HOTTEST, _ROOM_TEMPERATURE = 10.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,17 @@ class Walker:
 
     @property
     def is_lost(self) -> bool:
-        """Whether an atom is nowhere (not finite) or farther away than any physical motion takes it."""
-        return not bool((np.abs(self.positions) < _FARTHEST).all())
+        """Whether an atom is nowhere (not finite), too far away for any physical motion, or the walker explodes.
+
+        The members may well agree on forces that tear a frame apart, so the heat is looked at too.
+        """
+        limit = _HOTTEST * (self.temperature.at(self.time) + _ROOM_TEMPERATURE)
+        return not bool((np.abs(self.positions) < _FARTHEST).all() and self.kinetic_temperature <= limit)
+
+    @property
+    def kinetic_temperature(self) -> float:
+        """K, from the velocities."""
+        return float((self.masses * self.velocities**2).sum() / (self.velocities.size * units.kB))
 
     def kick(self, forces: NDArray[np.float64]) -> None:
         """Half a time step of acceleration (B); forces (n_atoms, 3) eV/Å."""

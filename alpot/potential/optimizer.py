@@ -11,11 +11,14 @@ from torch import Tensor
 class MemberwiseAdam:
     """Adam (Kingma & Ba, arXiv:1412.6980) on parameters whose first dimension is the member.
 
+    With weight decay, decoupled from the gradient (AdamW; Loshchilov & Hutter, arXiv:1711.05101).
+
     Args:
         parameters: tensors (n_members, ...).
         n_members: number of members.
         betas: decay rates of the two moments.
         epsilon: added to the root of the second moment.
+        weight_decay: share of itself, per unit of the learning rate, that a weight loses in each step.
         largest_gradient: the gradient of a member is scaled down to this norm where it is larger.
     """
 
@@ -26,12 +29,14 @@ class MemberwiseAdam:
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
         largest_gradient: float = 10.0,
     ) -> None:
         self.parameters = list(parameters)
         self.n_members = n_members
         self.betas = betas
         self.epsilon = epsilon
+        self.weight_decay = weight_decay
         self.largest_gradient = largest_gradient
         self._first = [torch.zeros_like(p) for p in self.parameters]
         self._second = [torch.zeros_like(p) for p in self.parameters]
@@ -60,4 +65,4 @@ class MemberwiseAdam:
             first.mul_(beta1).add_(clipped, alpha=1.0 - beta1)
             second.mul_(beta2).addcmul_(clipped, clipped, value=1.0 - beta2)
             update = (first / correction1) / ((second / correction2).sqrt() + self.epsilon)
-            parameter.sub_(update * (learning_rates * sound).view(shape))
+            parameter.sub_((update + self.weight_decay * parameter) * (learning_rates * sound).view(shape))

@@ -187,7 +187,7 @@ class _Fit:
     def run(self, on_epoch: Callable[[Epoch], None] | None) -> list[Epoch]:
         """Train; afterwards the ensemble holds each learning member's best weights."""
         settings, n_members = self.settings, self.ensemble.n_members
-        adam = MemberwiseAdam(self.parameters, n_members)
+        adam = MemberwiseAdam(self.parameters, n_members, weight_decay=settings.weight_decay)
         schedule = LearningRates(settings, n_members)
         best = [p.detach().clone() for p in self.parameters]
         history = []

@@ -201,7 +201,7 @@ def test_a_blow_up_ends_one_walker(monkeypatch, make_ensemble, settings_of, crys
     poison(monkeypatch, frame=1, after=after, value=value)
     settings = settings_of(walkers=2, check_interval=5)
     reports = explore(make_ensemble(), settings, [crystal(0), crystal(1)])
-    assert [report.ending for report in reports] == [Ending.NON_FINITE, Ending.FINISHED]
+    assert [report.ending for report in reports] == [Ending.BLOW_UP, Ending.FINISHED]
     found = reports[0].found
     if after == 0:
         assert found is None
@@ -214,7 +214,7 @@ def test_a_real_blow_up(make_ensemble, settings_of, crystal):
     wild = make_ensemble(strength=1e30, spread=0.0)
     settings = settings_of(max_force_error=1e300, mean_force_error=1e300, max_time=0.2)
     reports = explore(wild, settings, [crystal(i) for i in range(3)])
-    assert [report.ending for report in reports] == [Ending.NON_FINITE] * 3
+    assert [report.ending for report in reports] == [Ending.BLOW_UP] * 3
     assert all(closest_approach(report.found.atoms) > 0.6 for report in reports)
 
 
@@ -224,7 +224,7 @@ def test_nan_never_counts_as_certain(make_ensemble, settings_of, crystal, member
     with torch.no_grad():
         ensemble.networks[0].weights[1][members] = torch.nan
     reports = explore(ensemble, settings_of(), [crystal(i) for i in range(3)])
-    assert [report.ending for report in reports] == [Ending.NON_FINITE] * 3
+    assert [report.ending for report in reports] == [Ending.BLOW_UP] * 3
     assert all(report.found is None and report.time == 0.0 for report in reports)
 
 
@@ -232,7 +232,7 @@ def test_a_start_that_is_not_finite_ends_alone(make_ensemble, settings_of, cryst
     bad = crystal(0)
     bad.positions[0, 0] = np.nan
     reports = explore(make_ensemble(), settings_of(), [bad, crystal(1)])
-    assert [report.ending for report in reports] == [Ending.NON_FINITE, Ending.FINISHED]
+    assert [report.ending for report in reports] == [Ending.BLOW_UP, Ending.FINISHED]
 
 
 def test_audit_frames_are_taken_at_their_time(make_ensemble, settings_of, crystal):

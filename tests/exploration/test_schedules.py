@@ -65,3 +65,9 @@ def test_draws_lie_in_the_ranges(seed):
 
 def test_density_is_kept_by_default():
     assert draw_density(Exploration(), 2.7, np.random.default_rng(0)).is_constant
+
+
+def test_a_downward_oscillation_never_empties_the_cell(settings_of):
+    settings = settings_of(density_amplitude=(-50.0, -50.0), density_end=(2.0, 2.0), max_time=10.0)
+    schedule = draw_density(settings, 3.0, np.random.default_rng(0))
+    assert min(schedule.at(time) for time in np.linspace(0.0, 10.0, 200)) >= 0.5 * 2.0

@@ -156,3 +156,19 @@ def test_the_share_of_audited_walkers(settings_of, crystal):
     assert drawn.min() >= 0.0 and drawn.max() <= settings.max_time
     # Uniform over the run: the mean of 300 has an error of 0.289/300^½ = 1.7 %.
     assert drawn.mean() == pytest.approx(0.5 * settings.max_time, rel=0.14)
+
+
+def test_an_exploding_walker_is_lost_although_every_number_is_finite(settings_of):
+    walker = Walker.begin(cloud(8), settings_of(), np.random.default_rng(0))
+    walker.temperature = constant(300.0)
+    assert not walker.is_lost
+    # 1 keV on each atom: what a hole in the repulsion gives within a few steps.
+    walker.velocities[:] = np.sqrt(2.0 * 1000.0 / walker.masses)
+    assert np.isfinite(walker.positions).all()
+    assert walker.is_lost
+
+
+def test_kinetic_temperature_of_known_velocities(settings_of):
+    walker = Walker.begin(cloud(5), settings_of(), np.random.default_rng(0))
+    walker.velocities[:] = np.sqrt(units.kB * 700.0 / walker.masses)  # kT in each of the three directions
+    assert walker.kinetic_temperature == pytest.approx(700.0)
