@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -104,8 +105,11 @@ def run(
     try:
         with LiveProgress(launch.directory, console) as progress:
             outcome = launch.run(progress)
-    finally:
-        report = write_report(launch.directory)
+    except BaseException:
+        with suppress(AlpotError):  # what went wrong is told, not that its report cannot be written
+            write_report(launch.directory)
+        raise
+    report = write_report(launch.directory)
     status = campaign_status(launch.directory)
     if status.properties:
         console.print(property_table(status.properties))

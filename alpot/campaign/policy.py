@@ -134,6 +134,10 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
         return _start(state, Kind.EXPLORE, {"generation": None, "starts": wanted})
     if state.promoted is None:
         return None
+    # A whole generation's labels are in: wait for the model that learns from them, rather than spend the budget on
+    # what an outdated one does not know.
+    if state.unseen >= settings.labels_per_generation:
+        return None
     # What the explorations in flight will find counts too, or a thousand free workers would explore all at once.
     expected = state.in_flight[Kind.EXPLORE] * max(1.0, state.discoveries / max(1, state.explorations))
     backlog = len(state.waiting) + len(state.stale) + expected

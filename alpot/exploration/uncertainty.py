@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+#: Share of true errors that the calibrated deviation covers: one standard deviation of a normal distribution.
+_COVERAGE = 0.68
+
 
 def force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n_atoms,) σ_F,i in eV/Å from the members' forces (n_members, n_atoms, 3)."""
@@ -21,7 +24,10 @@ def energy_deviation(energies: NDArray[np.float64], counts: NDArray[np.int64]) -
 
 
 def calibration_factor(predicted: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
-    """The factor that turns σ_F,i into an expected force error: root of mean square error over mean square σ.
+    """The factor that turns σ_F,i into an expected force error: two of three true errors lie below factor × σ_F,i.
+
+    It is the 68 % quantile of the ratio of error to σ, as in split conformal prediction (Angelopoulos & Bates,
+    arXiv:2107.07511, section 2.3), so that a few wild frames do not rule it.
 
     Args:
         predicted: (n,) σ_F,i of atoms in labels that were not trained on, eV/Å.
@@ -29,9 +35,11 @@ def calibration_factor(predicted: NDArray[np.float64], actual: NDArray[np.float6
 
     Returns:
         The factor, never below 1 (an ensemble that seems to over-estimate its error on few labels is not trusted
-        more than its own σ); 1 where there is nothing to compare.
+        more than its own σ); 1 where there is nothing to compare, infinite where an error or σ is not finite.
     """
-    variance = float(np.mean(np.square(predicted))) if len(predicted) else 0.0
-    if not variance > 0:
+    known = predicted > 0
+    if not (np.isfinite(predicted).all() and np.isfinite(actual).all()):
+        return float("inf")
+    if not known.any():
         return 1.0
-    return max(1.0, float(np.sqrt(np.mean(np.square(actual)) / variance)))
+    return max(1.0, float(np.quantile(actual[known] / predicted[known], _COVERAGE, method="higher")))

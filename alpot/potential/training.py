@@ -28,7 +28,8 @@ from alpot.potential.self_energies import fit_self_energies
 ENERGY_UNIT, FORCE_UNIT, VIRIAL_UNIT = 0.05, 0.1, 0.1
 #: A force error counts relative to this share of the frame's force, so that a few wild frames do not rule the fit.
 RELATIVE_FORCE_ERROR = 0.05
-#: A member is retrained when its validation loss is not below this many times the median of all members.
+#: A member is retrained when its training loss is not below this many times the median of all members. Training
+#: folds overlap, so that these losses can be compared; validation folds do not, and one wild frame may rule one.
 _FAILED_FACTOR = 10.0
 _RETRAININGS = 2
 
@@ -113,9 +114,10 @@ def train(
         again = _Fit(ensemble, cached, roles, settings, generator, only=failed)
         history += again.run(on_epoch)
         fit.best_loss[failed] = again.best_loss[failed]
-    if failed := fit.failed_members():
+        fit.training_loss[failed] = again.training_loss[failed]
+    if diverged := np.flatnonzero(~np.isfinite(fit.best_loss)).tolist():
         raise PotentialError(
-            f"members {failed} of the ensemble do not learn, even when trained {_RETRAININGS + 1} times (validation"
+            f"members {diverged} of the ensemble do not learn, even when trained {_RETRAININGS + 1} times (validation"
             f" losses {fit.best_loss.tolist()}); look for wrong labels, or lower training.learning_rate"
         )
     return TrainingResult(ensemble=ensemble, history=history, errors=fit.errors(), retrained=sorted(set(retrained)))
@@ -183,6 +185,7 @@ class _Fit:
             self.learning[list(only)] = 1.0
         self.parameters = [p for networks in ensemble.networks for p in networks.parameters()]
         self.best_loss = np.full(ensemble.n_members, np.inf)
+        self.training_loss = np.full(ensemble.n_members, np.inf)
 
     def run(self, on_epoch: Callable[[Epoch], None] | None) -> list[Epoch]:
         """Train; afterwards the ensemble holds each learning member's best weights."""
@@ -195,6 +198,7 @@ class _Fit:
             training, validation = self._epoch(epoch, adam, schedule)
             rates = schedule.rates(epoch / settings.max_epochs)
             improved = torch.from_numpy(schedule.record(validation)).to(self.learning.device)
+            self.training_loss = np.where(improved.cpu().numpy(), training, self.training_loss)
             for kept, parameter in zip(best, self.parameters, strict=True):
                 kept[improved] = parameter.detach()[improved]
             line = Epoch(epoch, training.tolist(), validation.tolist(), rates.tolist())
@@ -210,10 +214,14 @@ class _Fit:
         return history
 
     def failed_members(self) -> list[int]:
-        """Members whose validation loss is not finite or far above the others'."""
-        finite = self.best_loss[np.isfinite(self.best_loss)]
-        limit = _FAILED_FACTOR * float(np.median(finite)) if len(finite) else -np.inf
-        return [member for member, loss in enumerate(self.best_loss) if not loss <= limit]
+        """Members that diverged, or that fit their training frames far worse than the others do."""
+        known = self.training_loss[np.isfinite(self.training_loss)]
+        limit = _FAILED_FACTOR * float(np.median(known)) if len(known) else -np.inf
+        return [
+            member
+            for member, (training, validation) in enumerate(zip(self.training_loss, self.best_loss, strict=True))
+            if not (training <= limit and np.isfinite(validation))
+        ]
 
     def _epoch(
         self, epoch: int, adam: MemberwiseAdam, schedule: LearningRates

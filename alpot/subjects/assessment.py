@@ -78,8 +78,10 @@ def is_worse(new: AuditErrors, incumbent: AuditErrors) -> bool:
     a smaller difference says nothing, and a generation that has learned from more labels gets the benefit of the
     doubt. Without labels nothing can be said against it; an error that is not finite is always worse.
     """
-    difference = new.force_squares - incumbent.force_squares
-    if len(difference) == 0:
+    if not np.isfinite(new.force_squares).all():
+        return True
+    if len(new.force_squares) == 0 or not np.isfinite(incumbent.force_squares).all():
         return False
+    difference = new.force_squares - incumbent.force_squares
     noise = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return not bool(difference.mean() <= noise)
+    return bool(difference.mean() > noise)

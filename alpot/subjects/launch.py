@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from alpot.campaign.controller import Controller, ImportedLabels, Observer, Outcome
 from alpot.campaign.settings import policy_settings
 from alpot.campaign.state import State
@@ -25,6 +27,7 @@ from alpot.store.files import publish, read_bytes
 from alpot.store.formats import read_labelled
 from alpot.store.labels import Label, write_label
 from alpot.store.ledger import LabelRow, Ledger
+from alpot.structures import draw_start
 
 SUBJECT = "alpot.subjects.interatomic:InteratomicSubject"
 #: Tables that may change when a campaign is continued; all others are physics.
@@ -69,17 +72,46 @@ def prepare(path: Path, directory: Path | None = None) -> Launch:
         return Launch(opened, read_campaign(opened.config))
     config = read_campaign(path)
     check_reference(config, path.parent)
+    open_platform(config.resources)
     place = directory or path.with_suffix("")
     if CampaignDirectory.is_campaign(place):
         opened = CampaignDirectory.open(place)
         _adopt_changes(opened, path, config)
         return Launch(opened, config)
+    check_files(config, path.parent)
     return Launch(CampaignDirectory.create(place, read_bytes(path), path), config)
 
 
 def check_reference(config: Campaign, base_directory: Path) -> None:
     """Find out whether the reference can work, before a directory is made; raises ``UsageError``."""
     open_reference(config.reference, base_directory=base_directory).check(config.material.elements)
+
+
+def check_files(config: Campaign, base_directory: Path) -> None:
+    """Find out whether starts can be made and labels read, before a directory is made; raises ``UsageError``."""
+    rng = np.random.default_rng(config.seed)
+    for table in config.material.starts:
+        draw_start(config.material.model_copy(update={"starts": (table,)}), rng, base_directory=base_directory)
+    _read_initial_labels(config, base_directory)
+
+
+def _read_initial_labels(config: Campaign, base_directory: Path) -> list[Label]:
+    """The labels of the user's files in the order of their keys, each once."""
+    if not config.material.initial_labels:
+        return []
+    level = level_of_theory(open_reference(config.reference, base_directory=base_directory))
+    elements = config.material.elements
+    labels: dict[str, Label] = {}
+    for name in config.material.initial_labels:
+        for label in read_labelled(base_directory / name, level):
+            if foreign := sorted(set(label.atoms.symbols) - set(elements)):
+                raise ConfigError(
+                    f"{base_directory / name} holds a frame {label.atoms.symbols} with {', '.join(foreign)}, but"
+                    f" material.elements is {list(elements)}; add them there, or take the file out of"
+                    " material.initial_labels"
+                )
+            labels.setdefault(label.key, label)
+    return [labels[key] for key in sorted(labels)]
 
 
 def _adopt_changes(directory: CampaignDirectory, path: Path, config: Campaign) -> None:
@@ -116,15 +148,9 @@ def _import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLa
 
 def _take_over_labels(directory: CampaignDirectory, config: Campaign) -> dict[str, Any]:
     """Store the user's labels: a shard to train on, and single files for the audit; returns what lies where."""
-    base = directory.source.parent
-    level = level_of_theory(open_reference(config.reference, base_directory=base))
-    labels: dict[str, Label] = {}
-    for name in config.material.initial_labels:
-        for label in read_labelled(base / name, level):
-            labels.setdefault(label.key, label)
-    ordered = [labels[key] for key in sorted(labels)]
+    ordered = _read_initial_labels(config, directory.source.parent)
     # Keys are hashes, so the first of them in order are a random choice, and the same one at every start.
-    n_audit = round(len(ordered) * config.exploration.audit_share)
+    n_audit = min(round(len(ordered) * config.exploration.audit_share), len(ordered) - 1)
     rows = []
     for label in ordered[:n_audit]:
         path = directory.label_path(label.key)
@@ -141,9 +167,15 @@ def request_stop(path: Path) -> str:
     holder = directory.holder()
     if holder is None:
         return f"no controller is running in {directory.path}; there is nothing to stop"
+    if directory.stop_requested():
+        # A second signal would end the running tasks at once, which is what nobody asked for here.
+        return f"{holder} was asked before and is stopping: running tasks finish, nothing new starts"
     directory.request_stop()
     if holder.host == socket.gethostname():
-        os.kill(holder.pid, signal.SIGTERM)
+        try:
+            os.kill(holder.pid, signal.SIGTERM)
+        except OSError:  # it has just ended, or belongs to another user
+            return f"left a request to stop; {holder} will see it when its next task ends"
         return f"asked {holder} to stop: running tasks finish, nothing new starts"
     return f"left a request to stop; {holder} will see it when its next task ends"
 

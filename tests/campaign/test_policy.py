@@ -83,7 +83,16 @@ def test_assesses_before_it_trains_again():
     state = running(generations=2, unassessed=2, unseen=9)
     kind, spec = started(decide(state, settings()))
     assert kind == "assess" and spec == {"generation": 2, "incumbent": 1, "audit": [], "final": False}
-    assert all_decisions(state, settings(workers=2)) == ["assess", "explore"]
+    assert all_decisions(state, settings(workers=2)) == ["assess"]
+
+
+def test_exploration_is_at_most_one_generation_ahead_of_training():
+    # While a generation is assessed (or trained), labels for the next one are gathered, but not for two.
+    busy = settings(workers=2, labels_per_generation=6)
+    assert all_decisions(running(generations=2, unassessed=2, unseen=5), busy) == ["assess", "explore"]
+    assert all_decisions(running(generations=2, unassessed=2, unseen=6), busy) == ["assess"]
+    # What waits already is still labelled: it was found, and the label workers are free.
+    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=6), 1), busy) == ["assess", "label"]
 
 
 def test_stale_candidates_are_scored_in_one_task():

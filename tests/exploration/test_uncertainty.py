@@ -38,3 +38,16 @@ def test_calibration_finds_the_factor():
 )
 def test_calibration_is_never_below_one(predicted, actual, factor):
     assert calibration_factor(np.array(predicted), np.array(actual)) == pytest.approx(factor)
+
+
+def test_one_wild_frame_does_not_rule_the_calibration():
+    rng = np.random.default_rng(1)
+    predicted = np.full(1000, 0.1)
+    actual = np.abs(rng.normal(0, 0.2, 1000))
+    calm = calibration_factor(predicted, actual)
+    actual[:20] = 50.0
+    assert calibration_factor(predicted, actual) == pytest.approx(calm, rel=0.1)
+
+
+def test_an_error_that_is_not_finite_is_never_trusted():
+    assert calibration_factor(np.array([0.1, 0.1]), np.array([0.1, np.nan])) == np.inf

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from tiny_campaign import emt_labels
+
+from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.saved import load_potential
+from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+
+
+def errors(squares) -> AuditErrors:
+    squares = np.array(squares, float)
+    return AuditErrors(
+        force_squares=squares, energy_errors=np.zeros(len(squares)), predicted=np.ones(4), actual=np.full(4, 3.0)
+    )
+
+
+def test_errors_are_those_of_the_calculator(finished):
+    """Frame by frame through ASE, with more frames than one batch holds."""
+    labels = emt_labels(18)
+    found = audit_errors(load_potential(finished.model_path(1))[0], labels)
+    calculator = AlpotCalculator.load(finished.model_path(1))
+    force_squares, energy_errors, deviations, misfits = [], [], [], []
+    for label in labels:
+        atoms = label.atoms.copy()
+        atoms.calc = calculator
+        misfit = atoms.get_forces() - label.forces
+        force_squares.append(np.mean(misfit**2))
+        energy_errors.append((atoms.get_potential_energy() - label.energy) / len(atoms))
+        deviations.append(np.linalg.norm(calculator.results["forces_std"], axis=1))
+        misfits.append(np.linalg.norm(misfit, axis=1))
+    # Training works in single precision, the calculator in double.
+    np.testing.assert_allclose(found.force_squares, force_squares, rtol=1e-3)
+    np.testing.assert_allclose(found.energy_errors, energy_errors, atol=1e-5)
+    np.testing.assert_allclose(found.actual, np.concatenate(misfits), rtol=1e-3, atol=1e-5)
+    assert found.predicted.shape == np.concatenate(deviations).shape
+    assert found.force == pytest.approx(np.sqrt(np.mean(force_squares)), rel=1e-3)
+
+
+def test_without_labels_nothing_is_known(finished):
+    found = audit_errors(load_potential(finished.model_path(1))[0], [])
+    assert (found.force, found.energy, found.calibration) == (None, None, 1.0)
+    assert not is_worse(found, found)
+
+
+def test_calibration_never_shrinks():
+    assert errors([1.0]).calibration == pytest.approx(3.0)
+
+
+def test_worse_by_more_than_chance():
+    rng = np.random.default_rng(3)
+    old = rng.uniform(1.0, 2.0, 40)
+    assert is_worse(errors(old + 0.5), errors(old))
+    assert not is_worse(errors(old), errors(old))
+    assert not is_worse(errors(old - 0.5), errors(old))
+    noise = rng.normal(0.0, 1.0, 40)
+    noise += 0.5 * noise.std(ddof=1) / np.sqrt(40) - noise.mean()  # worse by half its own standard error
+    assert not is_worse(errors(old + noise), errors(old))
+    assert is_worse(errors(old + 4 * noise.std() / np.sqrt(40) + noise), errors(old))
+
+
+def test_one_label_decides_by_itself():
+    assert is_worse(errors([2.0]), errors([1.0]))
+    assert not is_worse(errors([1.0]), errors([2.0]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_error_that_is_not_finite_is_worse(value):
+    assert is_worse(errors([1.0, value, 1.0]), errors([1.0, 1.0, 1.0]))
+    assert is_worse(errors([value]), errors([1.0]))
+    assert not is_worse(errors([1.0]), errors([value]))

@@ -1,0 +1,295 @@
+"""Each task alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from bad_calculators import Confused
+from safetensors.numpy import load_file
+from tiny_campaign import emt_labels, new_campaign, rewrite, with_emt
+
+from alpot.campaign.apps import run_task
+from alpot.campaign.events import Task
+from alpot.campaign.subject import SUMMARIES, Kind
+from alpot.config_file import parse_campaign
+from alpot.potential.saved import load_potential, save_potential
+from alpot.store.dataset import read_shard, write_shard
+from alpot.store.files import sha256
+from alpot.store.frames import read_frames, write_frames
+from alpot.store.labels import label_key, read_label, write_label
+from alpot.subjects.interatomic import InteratomicSubject, device_of
+from alpot.subjects.launch import SUBJECT
+
+
+def do(subject, kind, spec, *, number=900, attempt=1):
+    """Runs a task, checks its summary as the campaign does, and hands it out as it is after a way through JSON."""
+    task = f"{kind}-{number:06d}"
+    scratch = subject.directory.task_path(kind, task) / f"attempt-{attempt}"
+    scratch.mkdir(parents=True, exist_ok=True)
+    summary = subject.run(kind, task, attempt, spec, scratch)
+    SUMMARIES[Kind(kind)].model_validate(summary)
+    return json.loads(json.dumps(summary, allow_nan=False))
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    return InteratomicSubject(new_campaign(tmp_path / "fresh").path)
+
+
+@pytest.fixture
+def trained(campaign):
+    return InteratomicSubject(campaign.path)
+
+
+def add_candidates(subject, frames, reasons, task="explore-000777"):
+    provenance = [
+        {"key": label_key(atoms, subject.level), "score": 5.0, "reason": reason, "audit": False}
+        for atoms, reason in zip(frames, reasons, strict=True)
+    ]
+    assert write_frames(subject.directory.candidates_path(task), frames, provenance)
+    return [f"{task}/{index}" for index in range(len(frames))]
+
+
+# ------------------------------------------------------------------------------------------------------- explore
+
+
+def test_without_a_model_starts_are_emitted(fresh):
+    summary = do(fresh, "explore", {"generation": None, "starts": 8})
+    found = summary["candidates"]
+    assert [candidate["audit"] for candidate in found] == [False] * 8 + [True] * 2  # audit_share = 0.25
+    assert {candidate["reason"] for candidate in found} == {"initial"}
+    assert len({candidate["key"] for candidate in found}) == 10
+    frames, provenance = read_frames(fresh.directory.candidates_path("explore-000900"))
+    assert [label_key(atoms, fresh.level) for atoms in frames] == [candidate["key"] for candidate in found]
+    assert {entry["start"] for entry in provenance} <= {"crystal fcc", "crystal bcc"}
+
+
+def test_a_second_attempt_finds_the_candidates_of_the_first(trained):
+    first = do(trained, "explore", {"generation": 1})
+    stored = trained.directory.candidates_path("explore-000900").read_bytes()
+    second = do(trained, "explore", {"generation": 1}, attempt=2)
+    assert second["candidates"] == first["candidates"] != []
+    assert trained.directory.candidates_path("explore-000900").read_bytes() == stored
+
+
+def test_exploring_with_a_model(trained):
+    summary = do(trained, "explore", {"generation": 1})
+    assert summary["generation"] == 1
+    assert summary["walkers"] == 4 == sum(summary["endings"].values())
+    frames, provenance = read_frames(trained.directory.candidates_path("explore-000900"))
+    for candidate, atoms, entry in zip(summary["candidates"], frames, provenance, strict=True):
+        assert candidate["key"] == label_key(atoms, trained.level)
+        assert entry["temperature_K"] > 0 and 1.0 < entry["density_g_per_cm3"] < 4.0
+        if candidate["reason"] == "uncertain":
+            assert candidate["score"] > 1.0
+            limits = trained.config.exploration
+            expected = max(
+                entry["mean_force_error"] / limits.mean_force_error, entry["max_force_error"] / limits.max_force_error
+            )
+            assert candidate["score"] == pytest.approx(expected)
+    assert do(trained, "explore", {"generation": 1}, number=901)["candidates"] != summary["candidates"]
+
+
+def test_walkers_for_the_audit_give_frames_that_are_certain_too(campaign):
+    rewrite(
+        campaign,
+        ("max_force_error = 0.2", "max_force_error = 1e3"),
+        ("\nmean_force_error = 0.1", "\nmean_force_error = 1e3"),
+        ("audit_share = 0.25", "audit_share = 0.9"),
+    )
+    summary = do(InteratomicSubject(campaign.path), "explore", {"generation": 3})
+    audits = [candidate for candidate in summary["candidates"] if candidate["audit"]]
+    assert audits and all(candidate["reason"] == "audit" and candidate["score"] < 1 for candidate in audits)
+    assert summary["simulated_time"] > 0
+
+
+# --------------------------------------------------------------------------------------------------------- label
+
+
+def test_a_label_is_computed_once(fresh):
+    (candidate,) = add_candidates(fresh, [emt_labels(1)[0].atoms], ["uncertain"])
+    first = do(fresh, "label", {"candidate": candidate})
+    path = fresh.directory.path / first["path"]
+    before = path.stat()
+    label = read_label(path)
+    assert label.energy == pytest.approx(with_emt(label.atoms).get_potential_energy(force_consistent=True), abs=1e-12)
+    assert label.provenance["candidate"] == candidate and label.provenance["reason"] == "uncertain"
+    again = do(fresh, "label", {"candidate": candidate}, attempt=2)
+    assert again == first | {"seconds": 0.0}
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_damaged_label_is_computed_again_and_kept_aside(fresh):
+    (candidate,) = add_candidates(fresh, [emt_labels(1)[0].atoms], ["uncertain"])
+    summary = do(fresh, "label", {"candidate": candidate})
+    path = fresh.directory.path / summary["path"]
+    path.write_bytes(path.read_bytes()[:-100])
+    again = do(fresh, "label", {"candidate": candidate}, attempt=2)
+    assert read_label(path).key == summary["key"]
+    assert again["checksum"] == sha256(path)
+    assert len(list(path.parent.glob("*.damaged-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "failure", "words"),
+    [
+        ('code = "emt"\nmax_force = 1e-3', "unphysical_geometry", "0.001"),
+        ('code = "bad_calculators:Confused"', "bad_output", "forces"),
+        ('code = "bad_calculators:Crashing"', "unknown", "ZeroDivisionError"),
+        ('code = "bad_calculators:Slow"\ntime_limit = 0.2', "walltime", "0.2"),
+    ],
+)
+def test_failures_of_labels_are_classified(tmp_path, settings, failure, words):
+    assert Confused.__module__ == "bad_calculators"  # importable by the name in the campaign file
+    directory = new_campaign(tmp_path / "bad", ('code = "emt"', settings))
+    subject = InteratomicSubject(directory.path)
+    (candidate,) = add_candidates(subject, [emt_labels(1)[0].atoms], ["uncertain"])
+    task = Task("label-000001", Kind.LABEL, {"candidate": candidate})
+    result = run_task(SUBJECT, str(directory.path), task.dump())
+    assert (result["status"], result["failure"]) == ("failed", failure)
+    assert words in result["message"] + result["evidence"]
+    assert not list((directory.path / "labels").rglob("*.h5"))
+
+
+# --------------------------------------------------------------------------------------------------------- score
+
+
+def test_only_uncertain_frames_can_become_certain(campaign):
+    rewrite(
+        campaign,
+        ("max_force_error = 0.2", "max_force_error = 1e3"),
+        ("\nmean_force_error = 0.1", "\nmean_force_error = 1e3"),
+    )
+    subject = InteratomicSubject(campaign.path)
+    reasons = ["uncertain", "contact", "blow_up", "initial"]
+    names = add_candidates(subject, [label.atoms for label in emt_labels(4)], reasons)
+    summary = do(subject, "score", {"generation": 1, "candidates": names})
+    assert summary["certain"] == [names[0]]
+    assert set(summary["scores"]) == set(names)
+    assert all(0 < score < 1 for score in summary["scores"].values())
+
+
+def test_scores_are_measured_by_the_generation_asked_for(trained):
+    names = add_candidates(trained, [label.atoms for label in emt_labels(18)], ["uncertain"] * 18)
+    ones, twos = (do(trained, "score", {"generation": g, "candidates": names})["scores"] for g in (1, 2))
+    assert list(ones) == list(twos) == names  # more than one batch, in order
+    assert ones != twos
+    alone = do(trained, "score", {"generation": 1, "candidates": [names[17]]})["scores"]
+    assert alone[names[17]] == pytest.approx(ones[names[17]], rel=1e-4)  # single precision
+
+
+# --------------------------------------------------------------------------------------------------------- train
+
+
+def store(subject, labels):
+    for label in labels:
+        write_label(subject.directory.label_path(label.key), label)
+    return [label.key for label in labels]
+
+
+def train_spec(keys, **more):
+    return {"generation": 1, "parent": None, "shards": [], "labels": keys, "audit": []} | more
+
+
+def test_training_compacts_labels_into_a_shard(fresh):
+    keys = store(fresh, emt_labels(6))
+    summary = do(fresh, "train", train_spec(keys))
+    shard = fresh.directory.path / summary["shard"]
+    assert shard == fresh.directory.shard_path(1)
+    assert [label.key for label in read_shard(shard)] == summary["shard_keys"] == keys
+    assert sha256(shard) == summary["shard_checksum"]
+    assert summary["checksum"] == sha256(fresh.directory.path / summary["path"] / "weights.safetensors")
+    _, card = load_potential(fresh.directory.model_path(1))
+    assert card.elements == ("Al",) and card.n_labels == 6
+    assert card.level_of_theory["hash"] == fresh.level and card.level_of_theory["code"] == "emt"
+    curve = json.loads((fresh.directory.model_path(1) / "learning_curve.json").read_text())
+    assert len(curve) == 4 == summary["metrics"]["epochs"]
+    again = do(fresh, "train", train_spec(keys), attempt=2)
+    assert (again["shard_checksum"], again["checksum"]) == (summary["shard_checksum"], summary["checksum"])
+
+
+def test_a_shard_that_is_taken_is_left_alone(fresh):
+    labels = emt_labels(8)
+    taken = write_shard(fresh.directory.shard_path(1), labels[6:])
+    summary = do(fresh, "train", train_spec(store(fresh, labels[:6])))
+    assert summary["shard"] == "dataset/shard-00002.h5"
+    assert sha256(fresh.directory.shard_path(1)) == taken
+
+
+def test_training_on_shards_alone(fresh):
+    labels = emt_labels(6)
+    write_shard(fresh.directory.shard_path(1), labels[:3])
+    write_shard(fresh.directory.shard_path(2), labels[3:])
+    shards = ["dataset/shard-00001.h5", "dataset/shard-00002.h5"]
+    summary = do(fresh, "train", train_spec([], shards=shards, generation=3))
+    assert "shard" not in summary
+    assert summary["metrics"]["labels"] == 6
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_warm_start(campaign, warm):
+    changes = [('schedule = "one-cycle"', 'schedule = "plateau"'), ("learning_rate = 1e-2", "learning_rate = 1e-9")]
+    rewrite(campaign, *changes, ("max_epochs = 4", f"max_epochs = 1\nwarm_start = {str(warm).lower()}"))
+    subject = InteratomicSubject(campaign.path)
+    do(subject, "train", train_spec(store(subject, emt_labels(6)), generation=9, parent=1))
+    parent, child = (load_file(campaign.model_path(g) / "weights.safetensors") for g in (1, 9))
+    # The learning rate is next to nothing: the weights are those of the beginning.
+    assert all(np.allclose(parent[name], child[name], atol=1e-6) for name in parent) == warm
+
+
+# -------------------------------------------------------------------------------------------------------- assess
+
+
+def test_a_spoiled_generation_is_not_promoted(trained):
+    audit = store(trained, emt_labels(12, seed=50))
+    ensemble, card = trained.potential(1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in ensemble.parameters():
+            parameter += torch.randn(parameter.shape, generator=generator)
+    save_potential(trained.directory.model_path(9), ensemble, card)
+    spec = {"generation": 9, "incumbent": 1, "audit": audit, "final": False}
+    assert do(trained, "assess", spec)["promote"] is False
+    assert do(trained, "assess", spec | {"generation": 1, "incumbent": 9})["promote"] is True
+    assert do(trained, "assess", spec | {"incumbent": None})["promote"] is True
+    assert do(trained, "assess", spec | {"incumbent": 9})["promote"] is True
+
+
+def test_what_was_measured_is_on_the_card(trained):
+    audit = store(trained, emt_labels(4, seed=50))
+    spec = {"generation": 1, "incumbent": None, "audit": audit, "final": False}
+    weights = sha256(trained.directory.model_path(1) / "weights.safetensors")
+    summary = do(trained, "assess", spec)
+    _, card = load_potential(trained.directory.model_path(1))
+    assert card.errors["audit_force"] == summary["force_error"] > 0
+    assert card.errors["audit_energy"] == summary["energy_error"] > 0
+    assert card.calibration == summary["calibration"] >= 1
+    assert summary["audit_labels"] == 4 and summary["properties"] == []
+    assert sha256(trained.directory.model_path(1) / "weights.safetensors") == weights
+
+
+def test_without_audit_labels_a_generation_is_promoted(trained):
+    summary = do(trained, "assess", {"generation": 2, "incumbent": 1, "audit": [], "final": False})
+    assert summary["promote"] and summary["force_error"] is None and summary["calibration"] == 1.0
+
+
+def test_the_last_assessment_evaluates_properties(trained):
+    summary = do(trained, "assess", {"generation": 1, "incumbent": 1, "audit": [], "final": True})
+    lattice = next(row for row in summary["properties"] if row["name"].startswith("lattice constant"))
+    # EMT's aluminum: 3.994 Å
+    assert lattice["reference"] == pytest.approx(3.99, abs=0.02) and lattice["unit"] == "Å"
+
+
+# ---------------------------------------------------------------------------------------------------------- rest
+
+
+def test_an_unknown_kind_of_task(fresh, tmp_path):
+    with pytest.raises(ValueError, match="no task of kind 'dream'"):
+        fresh.run("dream", "dream-000001", 1, {}, tmp_path)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_device_is_the_one_asked_for(device):
+    text = f'material.elements = ["Al"]\nreference.code = "emt"\nresources.device = "{device}"'
+    assert device_of(parse_campaign(text, "text")) == device

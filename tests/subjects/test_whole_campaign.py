@@ -1,0 +1,87 @@
+"""A campaign in one process: what it decides, and what it leaves on disk."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tiny_campaign import MAX_LABELS, controller_of, new_campaign, with_emt
+
+from alpot.campaign.state import State
+from alpot.store.dataset import read_shard
+from alpot.store.directory import CampaignDirectory
+from alpot.store.files import sha256
+from alpot.store.labels import label_key, read_label
+from alpot.store.ledger import Ledger
+
+
+def state_of(directory: CampaignDirectory) -> State:
+    with Ledger(directory.ledger, read_only=True) as ledger:
+        return State.replay(ledger.events())
+
+
+def decisions(directory: CampaignDirectory) -> list[tuple[str, Any]]:
+    """The ledger without times, and without checksums of files that hold times."""
+    with Ledger(directory.ledger, read_only=True) as ledger:
+        events = [(event.kind, event.payload) for event in ledger.events()]
+    for kind, payload in events:
+        payload.pop("seconds", None)
+        if kind == "opened":
+            payload.clear()
+        summary = payload.get("summary", {})
+        summary.pop("seconds", None)
+        summary.pop("shard_checksum", None)
+        if "outcome" in summary:
+            summary.pop("checksum")
+    return events
+
+
+def test_same_seed_same_decisions_and_weights(finished, tmp_path):
+    again = new_campaign(tmp_path / "again")
+    controller_of(again).run()
+    assert decisions(again) == decisions(finished)
+    generations = state_of(finished).generations
+    assert generations >= 2
+    for generation in range(1, generations + 1):
+        ours, theirs = (load_file(d.model_path(generation) / "weights.safetensors") for d in (finished, again))
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_another_seed_takes_other_decisions(finished, tmp_path):
+    other = new_campaign(tmp_path / "other", ("seed = 1", "seed = 2"))
+    controller = controller_of(other)
+    controller.on_change = lambda state: other.request_stop() if state.generations else None
+    controller.run()
+    assert not state_of(other).keys & state_of(finished).keys
+    ours, theirs = (load_file(d.model_path(1) / "weights.safetensors") for d in (finished, other))
+    assert any(not np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_labels_are_the_truth(finished):
+    paths = sorted((finished.path / "labels").glob("*/*.h5"))
+    assert len(paths) == MAX_LABELS
+    for path in paths:
+        label = read_label(path)
+        atoms = with_emt(label.atoms)
+        assert label.key == path.stem == label_key(label.atoms, label.level_of_theory)
+        # The same code on the same numbers: only the last bit may differ, where atoms went through a file.
+        assert label.energy == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-12)
+        np.testing.assert_allclose(label.forces, atoms.get_forces(), atol=1e-12)
+        np.testing.assert_allclose(label.stress, atoms.get_stress(), atol=1e-12)
+
+
+def test_nothing_of_the_audit_is_trained_on(finished):
+    state = state_of(finished)
+    trained = [label.key for shard in state.shards for label in read_shard(finished.path / shard)]
+    assert len(state.audit) >= 2
+    assert len(trained) == len(set(trained)) == state.train_labels == MAX_LABELS - len(state.audit)
+    assert not set(trained) & set(state.audit)
+
+
+def test_the_ledger_knows_every_label(finished):
+    with Ledger(finished.ledger, read_only=True) as ledger:
+        rows = {row.key: row for row in ledger.label_rows()}
+    assert rows.keys() == {path.stem for path in (finished.path / "labels").glob("*/*.h5")}
+    for row in rows.values():
+        assert sha256(finished.path / row.path) == row.checksum
