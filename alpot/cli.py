@@ -77,13 +77,13 @@ def check(
     failed = None
     for result in checks.run(None if stage is None else Stage(stage)):
         mark = "[green]ok[/]   " if result.ok else "[red]failed[/]"
-        console.print(f"{mark} {result.stage:<10} {escape(result.detail)}")
+        console.print(f"{mark} {result.stage:<10} {escape(result.detail)}", soft_wrap=True)
         failed = failed or (None if result.ok else result.stage)
     if failed:
         raise UsageError(f"the stage {failed} does not work yet; nothing was spent")
     if stage is None:
         for sentence in checks.estimate():
-            console.print(f"       {escape(sentence)}")
+            console.print(f"       {escape(sentence)}", soft_wrap=True)
 
 
 @app.command()
@@ -147,11 +147,18 @@ def stop(path: CampaignPath) -> None:
 @app.command()
 def export(
     path: CampaignPath,
-    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="folder for the potential, e.g. potential/")],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="TARGET", help="folder for the potential, or a file *.extxyz or *.h5 for the labels"),
+    ],
 ) -> None:
-    """Copy the best potential of a campaign into a folder that `alpot.load` opens."""
-    from alpot.subjects.launch import export_potential
+    """Copy the best potential of a campaign into a folder that `alpot.load` opens, or its labels into one file."""
+    from alpot.store.formats import HDF5_SUFFIXES, XYZ_SUFFIXES
+    from alpot.subjects.launch import export_labels, export_potential
 
+    if target.suffix in XYZ_SUFFIXES + HDF5_SUFFIXES:
+        typer.echo(f"wrote {export_labels(path, target)} labels to {target}")
+        return
     generation = export_potential(path, target)
     typer.echo(f"wrote generation {generation} to {target}; use it with: atoms.calc = alpot.load({str(target)!r})")
 

@@ -168,8 +168,7 @@ def _batch_of(walkers: list[Walker]) -> Batch:
 
 def contacts_of_frames(batch: Batch, pairs: NeighborPairs, factor: float) -> NDArray[np.bool_]:
     """(n_frames,) whether two atoms (or an atom and an image) are closer than their elements allow."""
-    vectors = batch.positions[pairs.neighbor] - batch.positions[pairs.center]
-    vectors += np.einsum("pa,pab->pb", pairs.shift, batch.cells[pairs.frame])
+    vectors = pairs.vectors(batch)
     limits = contact_distance(batch.numbers[pairs.center], batch.numbers[pairs.neighbor], factor)
     touching = np.einsum("pa,pa->p", vectors, vectors) < np.square(limits)
     return np.bincount(pairs.frame[touching], minlength=batch.n_frames).astype(bool)

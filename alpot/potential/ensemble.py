@@ -170,13 +170,12 @@ class Ensemble(nn.Module):
         return energies * scale, gradients * (scale / self.feature_scale[index])
 
     def geometry(self, batch: Batch, pairs: NeighborPairs) -> PairGeometry:
-        """Pair vectors of a batch, those beyond the cutoff left out.
+        """Pair vectors of a batch, those beyond the cutoff left out; rounded to the ensemble's type at the very end.
 
-        Vectors are formed in float64 and then rounded, so that large cells lose no precision.
+        Raises:
+            PotentialError: two atoms coincide.
         """
-        vectors = batch.positions[pairs.neighbor] - batch.positions[pairs.center]
-        if len(pairs.shift):
-            vectors += np.einsum("pa,pab->pb", pairs.shift, batch.cells[pairs.frame])
+        vectors = pairs.vectors(batch)
         squares = np.einsum("pa,pa->p", vectors, vectors)
         if len(squares) and squares.min() < 1e-12:
             worst = int(squares.argmin())

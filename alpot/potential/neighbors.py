@@ -32,6 +32,13 @@ class NeighborPairs:
     frame: NDArray[np.int64]
     shift: NDArray[np.float64]
 
+    def vectors(self, batch: Batch) -> NDArray[np.float64]:
+        """(n_pairs, 3) Å from center to neighbor, in float64, so that large cells lose no precision."""
+        vectors = batch.positions[self.neighbor] - batch.positions[self.center]
+        if len(self.shift):
+            vectors += np.einsum("pa,pab->pb", self.shift, batch.cells[self.frame])
+        return vectors
+
 
 def frame_pairs(
     positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float

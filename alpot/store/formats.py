@@ -24,8 +24,8 @@ from alpot.store.dataset import read_labels
 from alpot.store.files import publish, publish_with
 from alpot.store.labels import Label, label_key
 
-_XYZ_SUFFIXES = (".extxyz", ".xyz")
-_HDF5_SUFFIXES = (".h5", ".hdf5")
+XYZ_SUFFIXES = (".extxyz", ".xyz")
+HDF5_SUFFIXES = (".h5", ".hdf5")
 _ENERGY_UNITS = {"hartree": Hartree, "ha": Hartree, "ev": 1.0}
 
 
@@ -42,11 +42,11 @@ def read_labelled(path: Path, level_of_theory: str) -> list[Label]:
     """
     if not path.is_file():
         raise StructureError(f"there is no file {path}")
-    if path.suffix in _XYZ_SUFFIXES:
+    if path.suffix in XYZ_SUFFIXES:
         labels = read_extxyz(path, level_of_theory)
-    elif path.suffix not in _HDF5_SUFFIXES:
+    elif path.suffix not in HDF5_SUFFIXES:
         raise StructureError(
-            f"{path}: labelled frames are read from {', '.join(_XYZ_SUFFIXES + _HDF5_SUFFIXES)} files,"
+            f"{path}: labelled frames are read from {', '.join(XYZ_SUFFIXES + HDF5_SUFFIXES)} files,"
             f" not from {path.suffix or 'files without a suffix'}"
         )
     elif is_container(path):
@@ -198,6 +198,8 @@ def read_ani_hdf5(
     labels: list[Label] = []
     try:
         with h5py.File(path, "r") as file:
+            if "level_of_theory" in file.attrs:
+                _check_level(str(path), str(file.attrs["level_of_theory"]), level_of_theory)
             for group in _ani_groups(file):
                 arrays = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
                 place = f"{path}, group {group.name}"

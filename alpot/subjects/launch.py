@@ -21,10 +21,10 @@ from alpot.errors import CampaignDirectoryError, ConfigError, UsageError
 from alpot.platforms.registry import open_platform
 from alpot.potential.saved import CARD, WEIGHTS
 from alpot.reference import level_of_theory, open_reference
-from alpot.store.dataset import write_shard
+from alpot.store.dataset import read_labels, write_shard
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import publish, read_bytes
-from alpot.store.formats import read_labelled
+from alpot.store.formats import HDF5_SUFFIXES, read_labelled, write_ani_hdf5, write_extxyz
 from alpot.store.labels import Label, write_label
 from alpot.store.ledger import LabelRow, Ledger
 from alpot.structures import draw_start
@@ -73,6 +73,11 @@ def prepare(path: Path, directory: Path | None = None) -> Launch:
     config = read_campaign(path)
     check_reference(config, path.parent)
     open_platform(config.resources)
+    if directory is None and CampaignDirectory.is_campaign(path.parent):
+        raise UsageError(
+            f"{path} lies in a campaign directory; continue that campaign with `alpot run {path.parent}`, or begin"
+            " another one elsewhere with --directory"
+        )
     place = directory or path.with_suffix("")
     if CampaignDirectory.is_campaign(place):
         opened = CampaignDirectory.open(place)
@@ -200,3 +205,26 @@ def export_potential(path: Path, target: Path) -> int:
     publish(target / WEIGHTS, read_bytes(model / WEIGHTS))
     publish(target / CARD, read_bytes(model / CARD))
     return generation
+
+
+def export_labels(path: Path, target: Path) -> int:
+    """Write all labels of a campaign, those for the audit included, to one file; returns their number.
+
+    Args:
+        path: the campaign directory.
+        target: ``*.extxyz`` or ``*.xyz`` for extended XYZ, ``*.h5`` or ``*.hdf5`` for ANI-style HDF5.
+
+    Raises:
+        UsageError: there is no label yet, or the target exists.
+    """
+    directory = CampaignDirectory.open(path)
+    if target.exists():
+        raise UsageError(f"{target} exists already; choose another name, or remove it")
+    with Ledger(directory.ledger, read_only=True) as ledger:
+        files = sorted({row.path for row in ledger.label_rows()})
+    labels = read_labels(directory.path / name for name in files)
+    if not labels:
+        raise UsageError(f"the campaign in {directory.path} has no labels yet")
+    write = write_ani_hdf5 if target.suffix in HDF5_SUFFIXES else write_extxyz
+    write(target, labels)
+    return len(labels)

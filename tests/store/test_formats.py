@@ -116,6 +116,14 @@ def test_bad_extxyz_names_file_frame_and_field(tmp_path, text, message):
         read_extxyz(tmp_path / "bad.xyz", "level")
 
 
+def test_an_ani_file_of_another_level_of_theory(tmp_path, labels):
+    write_ani_hdf5(tmp_path / "labels.h5", labels)
+    level = labels[0].level_of_theory
+    assert len(read_labelled(tmp_path / "labels.h5", level)) == len(labels)
+    with pytest.raises(LevelOfTheoryError, match=level):
+        read_labelled(tmp_path / "labels.h5", "another")
+
+
 def test_a_file_of_another_level_of_theory(tmp_path, labels):
     write_extxyz(tmp_path / "x.xyz", labels)
     write_shard(tmp_path / "x.h5", labels)

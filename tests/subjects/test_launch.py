@@ -1,5 +1,7 @@
 """From a campaign file to a campaign: what is refused before anything is made, and labels that users bring."""
 
+from dataclasses import replace
+
 import h5py
 import pytest
 from fake_campaign import InProcess
@@ -95,9 +97,6 @@ def test_few_labels_are_not_all_for_the_audit(tmp_path, in_process):
 def other_elements(folder):
     labels = emt_labels(2)
     labels[1].atoms.symbols[0] = "Cu"
-    frames = [label.atoms for label in labels]
-    for label, atoms in zip(labels, frames, strict=True):
-        atoms.info["REF_energy"] = label.energy
     write_extxyz(folder / "alloy.xyz", labels)
     return brings("alloy.xyz")
 
@@ -110,10 +109,8 @@ def no_forces(folder):
 
 
 def wrong_level(folder):
-    write_ani_hdf5(folder / "dft.h5", emt_labels(2))
-    with h5py.File(folder / "dft.h5", "r+") as file:
-        file.attrs["level_of_theory"] = "0123456789ab"
-    return brings("dft.h5")
+    write_extxyz(folder / "dft.xyz", [replace(label, level_of_theory="0123456789ab") for label in emt_labels(2)])
+    return brings("dft.xyz")
 
 
 def garbage_start(folder):
@@ -131,7 +128,7 @@ def missing_start(_folder):
         (lambda _: brings("nowhere.xyz"), StructureError, "there is no file .*nowhere.xyz"),
         (other_elements, ConfigError, r"alloy.xyz .*Cu.*material.elements is \['Al'\]"),
         (no_forces, StructureError, "bare.h5.*forces"),
-        (wrong_level, LevelOfTheoryError, "dft.h5.*0123456789ab"),
+        (wrong_level, LevelOfTheoryError, "dft.xyz.*0123456789ab"),
         (garbage_start, StructureError, "melt.xyz cannot be read"),
         (missing_start, StructureError, "gone.xyz"),
         (lambda _: ("workers = 2", 'platform = "labtop"'), ConfigError, "did you mean 'laptop'"),
@@ -156,7 +153,7 @@ def test_a_plain_file_where_the_folder_would_be(tmp_path):
 def test_a_folder_that_holds_other_things(tmp_path):
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.tex").write_text("")
-    with pytest.raises(UsageError, match="thesis.tex"):
+    with pytest.raises(UsageError, match=r"thesis\.tex"):
         prepare(write(tmp_path / "c.toml"), None)
     with pytest.raises(UsageError, match="not a campaign directory"):
         prepare(tmp_path / "c", None)
@@ -166,6 +163,13 @@ def test_a_folder_that_holds_other_things(tmp_path):
 def test_directory_goes_with_a_file_only(tmp_path):
     with pytest.raises(UsageError, match="--directory"):
         prepare(tmp_path, tmp_path / "other")
+
+
+def test_the_copy_in_the_campaign_begins_no_other_campaign(tmp_path):
+    directory = prepare(write(tmp_path / "c.toml"), None).directory
+    with pytest.raises(UsageError, match=r"continue that campaign with `alpot run .*c`"):
+        prepare(directory.config, None)
+    assert not (directory.path / "campaign").exists()
 
 
 # ---------------------------------------------------------------------------------------------- changed settings
@@ -230,5 +234,5 @@ def test_a_source_that_vanished_is_told(tmp_path):
     """The campaign file was moved away, and with it the files that it names."""
     directory = prepare(write(tmp_path / "c.toml"), None).directory
     directory.config.unlink()
-    with pytest.raises(AlpotError, match="lost its campaign.toml"):
+    with pytest.raises(AlpotError, match=r"lost its campaign\.toml"):
         controller_of(CampaignDirectory.open(directory.path))

@@ -5,7 +5,6 @@ import pytest
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
-from ase.calculators.lj import LennardJones
 from ase.eos import EquationOfState
 from ase.units import GPa
 from scipy.optimize import minimize, minimize_scalar
