@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 from alpot.errors import CampaignDirectoryError, CampaignLockedError, StorageError
@@ -141,15 +140,23 @@ class CampaignDirectory:
 
     def replace_config(self, config_text: bytes, source: Path) -> None:
         """Stores the campaign file and where it came from; the caller records the change in the ledger."""
-        origin = {"source": str(source.absolute()), "sha256": sha256(config_text).hexdigest()}
+        origin = {"source": str(source.absolute()), "text": config_text.decode()}
         publish(self._origin, json.dumps(origin, indent=1).encode())
         publish(self.config, config_text)
 
     @property
     def source(self) -> Path:
         """The user's own campaign file; file names in it are relative to its folder."""
+        return Path(self._recorded("source"))
+
+    @property
+    def recorded_config(self) -> str:
+        """The campaign file as it was last taken over; ``config`` may have been edited since."""
+        return self._recorded("text")
+
+    def _recorded(self, name: str) -> str:
         try:
-            return Path(json.loads(read_bytes(self._origin))["source"])
+            return str(json.loads(read_bytes(self._origin))[name])
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{self._origin} is damaged: {error!r}") from error
 

@@ -16,7 +16,7 @@ from alpot.campaign.controller import Controller, ImportedLabels, Observer, Outc
 from alpot.campaign.settings import policy_settings
 from alpot.campaign.state import State
 from alpot.config import Campaign
-from alpot.config_file import read_campaign
+from alpot.config_file import parse_campaign, read_campaign
 from alpot.errors import CampaignDirectoryError, ConfigError, UsageError
 from alpot.platforms.registry import open_platform
 from alpot.potential.saved import CARD, WEIGHTS
@@ -69,7 +69,9 @@ def prepare(path: Path, directory: Path | None = None) -> Launch:
         if directory is not None:
             raise UsageError(f"{path} is a directory; --directory goes with a campaign file only")
         opened = CampaignDirectory.open(path)
-        return Launch(opened, read_campaign(opened.config))
+        config = read_campaign(opened.config)
+        _adopt_changes(opened, opened.config, config)
+        return Launch(opened, config)
     config = read_campaign(path)
     check_reference(config, path.parent)
     open_platform(config.resources)
@@ -120,11 +122,11 @@ def _read_initial_labels(config: Campaign, base_directory: Path) -> list[Label]:
 
 
 def _adopt_changes(directory: CampaignDirectory, path: Path, config: Campaign) -> None:
-    """Take over a changed campaign file, if only budgets and resources have changed."""
+    """Take over a changed campaign file, the user's or the directory's, if only budgets and resources have changed."""
     content = read_bytes(path)
-    if content == read_bytes(directory.config):
+    if content == directory.recorded_config.encode():
         return
-    before = read_campaign(directory.config)
+    before = parse_campaign(directory.recorded_config, str(directory.config))
     changed = [name for name in Campaign.model_fields if getattr(before, name) != getattr(config, name)]
     if physics := [name for name in changed if name not in CHANGEABLE]:
         raise ConfigError(
@@ -135,7 +137,7 @@ def _adopt_changes(directory: CampaignDirectory, path: Path, config: Campaign) -
     holder = directory.holder()
     if holder is not None:
         raise CampaignDirectoryError(f"{directory.path} is being run by {holder}; stop it before changing its settings")
-    directory.replace_config(content, path)
+    directory.replace_config(content, directory.source if path == directory.config else path)
 
 
 def _import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLabels | None:

@@ -109,10 +109,10 @@ def test_every_crash_point_of_create_can_be_completed(tmp_path):
 def test_full_disk(small_disk):
     (small_disk / "ballast").write_bytes(bytes(250_000))
     with pytest.raises(CampaignDirectoryError, match=r"cannot create the campaign directory .*No space left"):
-        CampaignDirectory.create(small_disk / "run", bytes(50_000), Path("al.toml"))
+        CampaignDirectory.create(small_disk / "run", b"#" * 50_000, Path("al.toml"))
     assert not CampaignDirectory.is_campaign(small_disk / "run")
     (small_disk / "ballast").unlink()
-    CampaignDirectory.create(small_disk / "run", bytes(50_000), Path("al.toml"))
+    CampaignDirectory.create(small_disk / "run", b"#" * 50_000, Path("al.toml"))
 
 
 def test_lock_names_its_holder(directory):

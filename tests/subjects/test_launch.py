@@ -188,6 +188,18 @@ def test_physics_stays_and_budgets_may_change(tmp_path):
     assert prepare(tmp_path / "c", None).config.resources.workers == 1
 
 
+def test_an_edited_copy_in_the_directory_is_held_to_the_same(tmp_path):
+    path = write(tmp_path / "c.toml")
+    directory = prepare(path, None).directory
+    write(directory.config, ("timestep = 3.0", "timestep = 2.0"))
+    with pytest.raises(ConfigError, match=r"campaign\.toml differs .* in exploration"):
+        prepare(directory.path, None)
+    write(directory.config, ("max_labels = 20", "max_labels = 30"))
+    assert prepare(directory.path, None).config.stopping.max_labels == 30
+    assert directory.source == path  # names of files stay relative to the user's own file
+    assert directory.recorded_config == directory.config.read_text()
+
+
 def test_settings_of_a_running_campaign_stay(tmp_path):
     path = write(tmp_path / "c.toml")
     directory = prepare(path, None).directory
