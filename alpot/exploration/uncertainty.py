@@ -1,7 +1,7 @@
 """How far the members of an ensemble disagree, in physical units.
 
-Smith et al., Nat. Commun. 12, 1257 (2021): σ_E is the standard deviation of the members' total energies over √N, and
-σ_F,i the norm of the standard deviation of the force on atom i. Standard deviations divide by M − 1.
+Smith et al., Nat. Commun. 12, 1257 (2021): σ_F,i is the norm of the standard deviation of the force on atom i. Standard
+deviations divide by M − 1. Their σ_E (energy) is left out: it does not transfer between sizes of cells.
 """
 
 from __future__ import annotations
@@ -16,11 +16,6 @@ _COVERAGE = 0.68
 def force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n_atoms,) σ_F,i in eV/Å from the members' forces (n_members, n_atoms, 3)."""
     return np.asarray(np.linalg.norm(forces.std(axis=0, ddof=1), axis=1))
-
-
-def energy_deviation(energies: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n_frames,) σ_E in eV from the members' energies (n_members, n_frames) and the numbers of atoms (n_frames,)."""
-    return np.asarray(energies.std(axis=0, ddof=1) / np.sqrt(counts))
 
 
 def calibration_factor(predicted: NDArray[np.float64], actual: NDArray[np.float64]) -> float:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alpot.exploration.uncertainty import calibration_factor, energy_deviation, force_deviation
+from alpot.exploration.uncertainty import calibration_factor, force_deviation
 
 
 def test_force_deviation_is_the_norm_of_the_standard_deviations():
@@ -9,11 +9,6 @@ def test_force_deviation_is_the_norm_of_the_standard_deviations():
     forces[:, 0, 0] = [1.0, 2.0, 3.0]  # deviation 1
     forces[:, 0, 2] = [0.0, 2.0, 4.0]  # deviation 2
     np.testing.assert_allclose(force_deviation(forces), [np.sqrt(5.0), 0.0])
-
-
-def test_energy_deviation_is_divided_by_the_root_of_the_size():
-    energies = np.array([[1.0, 10.0], [2.0, 10.0], [3.0, 10.0]])
-    np.testing.assert_allclose(energy_deviation(energies, np.array([4, 9])), [0.5, 0.0])
 
 
 def test_nan_stays_nan():
