@@ -7,10 +7,11 @@ From Smith et al., Nat. Commun. 12, 1257 (2021):
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alpot.config import Exploration
 
@@ -39,9 +40,16 @@ class Schedule:
 
     def at(self, time: float) -> float:
         """Value at a time in ps; a walker may run on beyond ``duration`` until its next check, at the end's value."""
-        share = min(time / self.duration, 1.0)
-        oscillation = self.amplitude * math.sin(math.pi * time / self.period) ** 2
-        return oscillation + (1.0 - share) * self.start + share * self.end
+        return float(values([self], np.array([time]))[0])
+
+
+def values(schedules: Sequence[Schedule], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., n_schedules) value of each schedule at its own times (..., n_schedules) in ps."""
+    columns = [(each.start, each.end, each.amplitude, each.period, each.duration) for each in schedules]
+    start, end, amplitude, period, duration = np.array(columns).T
+    share = np.minimum(times / duration, 1.0)
+    oscillation = amplitude * np.square(np.sin(np.pi * times / period))
+    return np.asarray(oscillation + (1.0 - share) * start + share * end)
 
 
 def draw_temperature(settings: Exploration, rng: np.random.Generator) -> Schedule:

@@ -6,16 +6,22 @@ deviations divide by M − 1. Their σ_E (energy) is left out: it does not trans
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+_Array = TypeVar("_Array", NDArray[np.float64], Tensor)
 
 #: Share of true errors that the calibrated deviation covers: one standard deviation of a normal distribution.
 _COVERAGE = 0.68
 
 
-def force_deviation(forces: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n_atoms,) σ_F,i in eV/Å from the members' forces (n_members, n_atoms, 3)."""
-    return np.asarray(np.linalg.norm(forces.std(axis=0, ddof=1), axis=1))
+def force_deviation(forces: _Array) -> _Array:
+    """(n_atoms,) σ_F,i in eV/Å from the members' forces (n_members, n_atoms, 3), arrays or tensors alike."""
+    residuals = forces - forces.mean(0)
+    return ((residuals * residuals).sum((0, 2)) / (len(forces) - 1)) ** 0.5
 
 
 def calibration_factor(predicted: NDArray[np.float64], actual: NDArray[np.float64]) -> float:

@@ -1,8 +1,11 @@
-"""One walker: a frame with velocities that follows its own schedules of temperature and density."""
+"""One walker: what it started from, the schedules of temperature and density that it follows, and what was seen of it.
+
+Where its atoms are is known to ``alpot.exploration.phase_space`` only, which moves all walkers together.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms, units
@@ -10,10 +13,10 @@ from numpy.typing import NDArray
 
 from alpot.config import Exploration
 from alpot.exploration.schedules import Schedule, draw_density, draw_temperature
-from alpot.structures.density import density_of, volume_of
+from alpot.structures.density import density_of
 
 #: Å. Atoms at 10 Å/ps go 2500 Å in the longest runs; beyond this, distances lose their digits.
-_FARTHEST = 1e6
+FARTHEST = 1e6
 #: A kinetic temperature this many times T(t) is no fluctuation, not even of one atom (chance below 1e-5); room
 #: temperature is added for walkers that are cold by schedule but fall into a minimum.
 _HOTTEST, _ROOM_TEMPERATURE = 10.0, 300.0
@@ -31,41 +34,42 @@ class Snapshot:
     max_error: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """When a walker was looked at, and the force errors that were to be expected, in ps and eV/Å."""
+
+    time: float
+    mean_error: float
+    max_error: float
+
+
 @dataclass
 class Walker:
-    """State of one walker; lengths in Å, velocities in ASE's units.
+    """One walker, apart from the present positions and velocities.
 
     Attributes:
-        start: what it started from, in words.
-        numbers: (n_atoms,).
-        masses: (n_atoms, 1) amu.
-        positions, velocities: (n_atoms, 3).
-        cell: (3, 3) Å.
-        pbc: (3,).
+        start: the frame that it started from, with its first velocities.
         temperature: T(t) in K.
         density: ρ(t) in g/cm³; None where the frame is not periodic in all directions.
-        rng: noise of this walker alone, so that its path does not depend on the others.
+        seed: of its noise, which is its own, so that its path does not depend on the others.
+        timestep: fs.
         audit_time: ps at which a frame is taken, certain or not; None for most walkers.
         step: time steps done.
-        last_good: the frame of the last check that it passed.
+        has_left: whether an atom was found nowhere or too far away, so that the walker could not go on.
+        last_good: the last check that it passed.
         audit: the audit frame, once taken.
     """
 
-    start: str
-    numbers: NDArray[np.int64]
-    masses: NDArray[np.float64]
-    positions: NDArray[np.float64]
-    velocities: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    pbc: NDArray[np.bool_]
+    start: Atoms
     temperature: Schedule
     density: Schedule | None
-    rng: np.random.Generator
+    seed: int
     timestep: float
     audit_time: float | None
     step: int = 0
-    last_good: Snapshot | None = None
-    audit: Snapshot | None = field(default=None)
+    has_left: bool = False
+    last_good: Check | None = None
+    audit: Snapshot | None = None
 
     @classmethod
     def begin(cls, atoms: Atoms, settings: Exploration, rng: np.random.Generator) -> Walker:
@@ -77,21 +81,22 @@ class Walker:
         masses = atoms.get_masses()[:, None]
         velocities = rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature.at(0.0) / masses)
         velocities -= (masses * velocities).sum(axis=0) / masses.sum()
+        start = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=masses[:, 0])
+        start.set_velocities(velocities)
+        start.info["start"] = str(atoms.info.get("start", ""))
         audited = rng.random() < settings.audit_share
         return cls(
-            start=str(atoms.info.get("start", "")),
-            numbers=atoms.numbers.copy(),
-            masses=masses,
-            positions=atoms.positions.copy(),
-            velocities=velocities,
-            cell=atoms.cell.array.copy(),
-            pbc=atoms.pbc.copy(),
+            start=start,
             temperature=temperature,
             density=density,
-            rng=rng,
+            seed=int(rng.integers(2**63)),
             timestep=settings.timestep,
             audit_time=float(rng.uniform(0.0, settings.max_time)) if audited else None,
         )
+
+    def __len__(self) -> int:
+        """Number of atoms."""
+        return len(self.start)
 
     @property
     def time(self) -> float:
@@ -99,58 +104,31 @@ class Walker:
         return self.step * self.timestep * 1e-3
 
     @property
-    def is_lost(self) -> bool:
+    def wants_audit(self) -> bool:
+        """Whether the audit frame is due."""
+        return self.audit is None and self.audit_time is not None and self.time >= self.audit_time
+
+    def is_lost(self, farthest: float, kinetic_temperature: float) -> bool:
         """Whether an atom is nowhere (not finite), too far away for any physical motion, or the walker explodes.
 
         The members may well agree on forces that tear a frame apart, so the heat is looked at too.
-        """
-        limit = _HOTTEST * (self.temperature.at(self.time) + _ROOM_TEMPERATURE)
-        return not bool((np.abs(self.positions) < _FARTHEST).all() and self.kinetic_temperature <= limit)
-
-    @property
-    def kinetic_temperature(self) -> float:
-        """K, from the velocities."""
-        return float((self.masses * self.velocities**2).sum() / (self.velocities.size * units.kB))
-
-    def kick(self, forces: NDArray[np.float64]) -> None:
-        """Half a time step of acceleration (B); forces (n_atoms, 3) eV/Å."""
-        self.velocities += 0.5 * self.timestep * units.fs * forces / self.masses
-
-    def move(self, friction: float) -> None:
-        """A, O, A of one BAOAB step (Leimkuhler & Matthews, J. Chem. Phys. 138, 174102 (2013)), then ρ(t).
 
         Args:
-            friction: 1/fs.
+            farthest: largest absolute coordinate, Å.
+            kinetic_temperature: K.
         """
-        half = 0.5 * self.timestep * units.fs
-        self.positions += half * self.velocities
-        keep = np.exp(-friction * self.timestep)
-        target = self.temperature.at(self.time)
-        noise = self.rng.standard_normal(self.velocities.shape)
-        self.velocities *= keep
-        self.velocities += np.sqrt((1.0 - keep**2) * units.kB * target / self.masses) * noise
-        self.positions += half * self.velocities
-        self.step += 1
-        if self.density is not None and not self.density.is_constant:
-            self._follow_density(self.density)
+        limit = _HOTTEST * (self.temperature.at(self.time) + _ROOM_TEMPERATURE)
+        return self.has_left or not (farthest < FARTHEST and kinetic_temperature <= limit)
 
-    def _follow_density(self, density: Schedule) -> None:
-        """Rescale cell and positions isotropically to ρ(t)."""
-        volume = volume_of(self.numbers, density.at(self.time))
-        stretch = (volume / abs(np.linalg.det(self.cell))) ** (1.0 / 3.0)
-        self.cell *= stretch
-        self.positions *= stretch
-
-    def snapshot(self, mean_error: float, max_error: float) -> Snapshot:
-        """The present frame, atoms wrapped into the cell."""
-        atoms = Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+    def snapshot(self, positions: NDArray[np.float64], cell: NDArray[np.float64], check: Check) -> Snapshot:
+        """The frame of a check, (n_atoms, 3) and (3, 3) Å, with the atoms wrapped into the cell."""
+        atoms = Atoms(self.start.numbers, positions=positions, cell=cell, pbc=self.start.pbc, info=self.start.info)
         atoms.wrap()
-        atoms.info["start"] = self.start
         return Snapshot(
             atoms=atoms,
-            time=self.time,
-            temperature=self.temperature.at(self.time),
-            density=density_of(self.numbers, atoms.get_volume()) if self.pbc.all() else None,
-            mean_error=mean_error,
-            max_error=max_error,
+            time=check.time,
+            temperature=self.temperature.at(check.time),
+            density=density_of(atoms.numbers, atoms.get_volume()) if atoms.pbc.all() else None,
+            mean_error=check.mean_error,
+            max_error=check.max_error,
         )

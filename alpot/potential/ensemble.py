@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,13 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alpot.errors import PotentialError
+from alpot.potential.aev_cpu import CpuEnvironments, CpuKernels
+from alpot.potential.aev_reference import ReferenceKernels
 from alpot.potential.batch import Batch
-from alpot.potential.descriptor import AevSettings, Environments
+from alpot.potential.descriptor import AevSettings
+from alpot.potential.kernels import Geometry, Kernels
 from alpot.potential.neighbors import NeighborPairs
 from alpot.potential.networks import Activation, ElementNetworks
+from alpot.potential.networks_cpu import CpuNetworks
+from alpot.potential.threads import in_order, single_threaded_torch
 
-#: Centers evaluated together: keeps the intermediates of one pass in the processor's cache, and memory bounded.
-_CENTERS_PER_PASS = 256
+#: Centers evaluated together on the CPU: their intermediates stay in the processor's cache.
+_CENTERS_PER_PASS = 128
+#: Of a GPU's free memory, for the intermediates of one pass.
+_SHARE_OF_FREE_MEMORY = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +54,23 @@ class EnsembleResult:
         return bool(np.isfinite(self.energies).all() and np.isfinite(self.forces).all())
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairGeometry:
-    """Pairs inside the cutoff as tensors: the one input of the descriptor.
+class EnsembleTensors(NamedTuple):
+    """``EnsembleResult`` as tensors on the ensemble's device."""
 
-    Attributes:
-        center, neighbor: (n_pairs,) atom indices, center ascending.
-        frame: (n_pairs,) frame index.
-        vectors: (n_pairs, 3) Å.
-    """
+    atom_energies: Tensor
+    energies: Tensor
+    forces: Tensor
+    virials: Tensor
 
-    center: Tensor
-    neighbor: Tensor
-    frame: Tensor
-    vectors: Tensor
+
+def _kernels_for(device: torch.device, aev: AevSettings, n_elements: int, dtype: torch.dtype) -> Kernels:
+    if device.type == "cpu" and CpuKernels.serve(aev, dtype):
+        return CpuKernels(aev, n_elements, dtype)
+    if device.type == "cuda":
+        from alpot.potential.aev_gpu import GpuKernels  # Triton comes with torch's CUDA builds only
+
+        return GpuKernels(aev, n_elements, dtype)
+    return ReferenceKernels(aev, n_elements, dtype)
 
 
 class Ensemble(nn.Module):
@@ -100,6 +111,10 @@ class Ensemble(nn.Module):
         self.register_buffer("energy_scale", torch.ones(len(elements)))
         #: (n_elements,) eV; kept outside the module, so that no cast ever rounds them.
         self.self_energies: NDArray[np.float64] = np.zeros(len(elements))
+        self._self_energies_on_device: tuple[NDArray[np.float64], Tensor] | None = None
+        self._packed: dict[int, CpuNetworks] = {}
+        self._gpu_passes: dict[int, int] = {}
+        self._kernels: tuple[tuple[torch.device, torch.dtype], Kernels] | None = None
         self._species_of_number = np.full(119, -1, dtype=np.int64)
         for index, symbol in enumerate(self.elements):
             self._species_of_number[atomic_numbers[symbol]] = index
@@ -141,76 +156,40 @@ class Ensemble(nn.Module):
             )
         return species
 
-    def atom_outputs(self, species: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    def atom_outputs(self, species: Tensor, features: Tensor, *, mean_only: bool = False) -> tuple[Tensor, Tensor]:
         """Energies of the atoms without self energies, and their derivatives with respect to the features.
 
         Args:
             species: (n_atoms,) element indices.
             features: (n_atoms, n_features).
+            mean_only: derivatives of the mean over the members, K = 1 instead of M.
 
         Returns:
-            (M, n_atoms) eV and (M, n_atoms, n_features) eV.
+            (M, n_atoms) eV and (K, n_atoms, n_features) eV.
         """
         if len(self.elements) == 1:
-            return self._outputs_of_element(0, features)
+            return self._outputs_of_element(0, features, mean_only)
         energies = features.new_zeros((self.n_members, len(features)))
-        gradients = features.new_zeros((self.n_members, *features.shape))
+        gradients = features.new_zeros((1 if mean_only else self.n_members, *features.shape))
         for index in range(len(self.elements)):
             atoms = (species == index).nonzero()[:, 0]
             if len(atoms):
-                energy, gradient = self._outputs_of_element(index, features[atoms])
+                energy, gradient = self._outputs_of_element(index, features[atoms], mean_only)
                 energies = energies.index_copy(1, atoms, energy)
                 gradients = gradients.index_copy(1, atoms, gradient)
         return energies, gradients
 
-    def _outputs_of_element(self, index: int, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _outputs_of_element(self, index: int, features: Tensor, mean_only: bool) -> tuple[Tensor, Tensor]:
         scaled = (features - self.feature_mean[index]) / self.feature_scale[index]
-        energies, gradients = self.networks[index](scaled)
+        if self.device.type == "cpu" and not torch.is_grad_enabled():
+            energies, gradients = self._cpu_networks(index).evaluate(scaled, mean_only=mean_only)
+        else:
+            energies, gradients = self.networks[index](scaled)
+            if mean_only:
+                gradients = gradients.mean(0, keepdim=True)
         scale = self.energy_scale[index]
         return energies * scale, gradients * (scale / self.feature_scale[index])
 
-    def geometry(self, batch: Batch, pairs: NeighborPairs) -> PairGeometry:
-        """Pair vectors of a batch, those beyond the cutoff left out; rounded to the ensemble's type at the very end.
-
-        Raises:
-            PotentialError: two atoms coincide.
-        """
-        vectors = pairs.vectors(batch)
-        squares = np.einsum("pa,pa->p", vectors, vectors)
-        if len(squares) and squares.min() < 1e-12:
-            worst = int(squares.argmin())
-            raise PotentialError(
-                f"atoms {pairs.center[worst]} and {pairs.neighbor[worst]} of the batch lie on top of each other"
-            )
-        inside = (squares < self.cutoff**2).nonzero()[0]
-        return PairGeometry(
-            center=torch.from_numpy(pairs.center[inside]).to(self.device),
-            neighbor=torch.from_numpy(pairs.neighbor[inside]).to(self.device),
-            frame=torch.from_numpy(pairs.frame[inside]).to(self.device),
-            vectors=torch.from_numpy(vectors[inside]).to(device=self.device, dtype=self.dtype),
-        )
-
-    def environments(
-        self, species: Tensor, geometry: PairGeometry, centers_per_pass: int = _CENTERS_PER_PASS
-    ) -> Iterator[tuple[slice, slice, Environments]]:
-        """The descriptor in passes over the centers: (atoms, pairs, environments) of each pass."""
-        n_atoms = len(species)
-        for begin in range(0, n_atoms, centers_per_pass):
-            end = min(begin + centers_per_pass, n_atoms)
-            bounds = torch.tensor([begin, end], device=geometry.center.device)
-            first, last = (int(x) for x in torch.searchsorted(geometry.center, bounds))
-            pairs = slice(first, last)
-            environments = Environments(
-                self.aev,
-                len(self.elements),
-                end - begin,
-                geometry.center[pairs] - begin,
-                species[geometry.neighbor[pairs]],
-                geometry.vectors[pairs],
-            )
-            yield slice(begin, end), pairs, environments
-
-    @torch.no_grad()
     def evaluate(self, batch: Batch, pairs: NeighborPairs, *, mean_only: bool = False) -> EnsembleResult:
         """Energies, forces and virials of every member.
 
@@ -222,31 +201,79 @@ class Ensemble(nn.Module):
         Raises:
             PotentialError: an element is unknown, or two atoms coincide.
         """
-        species_index = self.species(batch.numbers)
-        species = torch.from_numpy(species_index).to(self.device)
-        geometry = self.geometry(batch, pairs)
-        members, n_frames = self.n_members, batch.n_frames
+        species = torch.from_numpy(self.species(batch.numbers))
+        result = self.evaluate_geometry(Geometry.of(batch, species, pairs, self.device), mean_only=mean_only)
+        return EnsembleResult(**{name: getattr(result, name).cpu().numpy() for name in EnsembleTensors._fields})
+
+    def evaluate_geometry(self, geometry: Geometry, *, mean_only: bool) -> EnsembleTensors:
+        """As ``evaluate``, from and to tensors on the ensemble's device.
+
+        Raises:
+            PotentialError: two atoms coincide (seen on the CPU only; on a GPU the result is not finite).
+        """
+        members, n_atoms, n_frames = self.n_members, geometry.n_atoms, geometry.n_frames
         answers = 1 if mean_only else members
-        atom_energies = torch.zeros((members, batch.n_atoms), dtype=torch.float64, device=self.device)
-        forces = torch.zeros((batch.n_atoms, answers, 3), dtype=torch.float64, device=self.device)
-        virials = torch.zeros((n_frames, answers, 3, 3), dtype=torch.float64, device=self.device)
-        for atoms, span, environments in self.environments(species, geometry):
-            energies, slopes = self.atom_outputs(species[atoms], environments.features)
-            if mean_only:
-                slopes = slopes.mean(0, keepdim=True)
-            atom_energies[:, atoms] = energies.double()
-            gradients = environments.pair_gradients(slopes.transpose(0, 1)).double()
-            forces.index_add_(0, geometry.center[span], gradients)
-            forces.index_add_(0, geometry.neighbor[span], gradients, alpha=-1.0)
-            strain = geometry.vectors[span].double()[:, None, :, None] * gradients[:, :, None, :]
-            virials.index_add_(0, geometry.frame[span], strain)
-        atom_energies += torch.from_numpy(self.self_energies[species_index]).to(self.device)
-        energies = torch.zeros((members, n_frames), dtype=torch.float64, device=self.device)
-        energies.index_add_(1, torch.from_numpy(batch.frame_of_atom).to(self.device), atom_energies)
-        virials = 0.5 * (virials + virials.transpose(2, 3))
-        return EnsembleResult(
-            atom_energies=atom_energies.cpu().numpy(),
-            energies=energies.cpu().numpy(),
-            forces=forces.transpose(0, 1).cpu().numpy(),
-            virials=virials.transpose(0, 1).cpu().numpy(),
+        atom_energies = geometry.positions.new_empty((members, n_atoms))
+        forces = geometry.positions.new_zeros((n_atoms, answers, 3))
+        virials = geometry.positions.new_zeros((n_frames, answers, 3, 3))
+        step = _CENTERS_PER_PASS if self.device.type == "cpu" else self._gpu_pass(answers)
+        passes = [slice(begin, min(begin + step, n_atoms)) for begin in range(0, n_atoms, step)]
+        evaluate_pass = partial(self._evaluate_pass, geometry, mean_only)
+        with single_threaded_torch() as n_threads:
+            results = in_order(evaluate_pass, passes, min(n_threads, len(passes)))
+            for atoms, (energies, add_forces) in zip(passes, results, strict=True):
+                atom_energies[:, atoms] = energies
+                add_forces(forces, virials)
+        atom_energies += self._uploaded_self_energies()[geometry.species.long()]
+        energies = atom_energies.new_zeros((members, n_frames))
+        energies.index_add_(1, geometry.frame, atom_energies)
+        return EnsembleTensors(
+            atom_energies, energies, forces.transpose(0, 1), 0.5 * (virials + virials.transpose(2, 3)).transpose(0, 1)
         )
+
+    @torch.no_grad()
+    def _evaluate_pass(
+        self, geometry: Geometry, mean_only: bool, atoms: slice
+    ) -> tuple[Tensor, Callable[[Tensor, Tensor], None]]:
+        """Energies of some atoms (M, n_atoms), and what adds their parts to forces and virials."""
+        environments = self.kernels.environments(geometry, atoms.start, atoms.stop)
+        energies, slopes = self.atom_outputs(geometry.species[atoms], environments.features, mean_only=mean_only)
+        weights = slopes.transpose(0, 1)
+        if isinstance(environments, CpuEnvironments):
+            return energies, environments.pair_gradients(weights).add_to
+        return energies, partial(environments.add_forces, weights)
+
+    def _cpu_networks(self, index: int) -> CpuNetworks:
+        """The networks of one element, packed again when their weights have changed."""
+        known = self._packed.get(index)
+        if known is None or not known.is_current:
+            known = self._packed[index] = CpuNetworks(self.networks[index])
+        return known
+
+    @property
+    def kernels(self) -> Kernels:
+        """Descriptor kernels for the ensemble's device and type."""
+        wanted = (self.device, self.dtype)
+        if self._kernels is None or self._kernels[0] != wanted:
+            self._kernels = (wanted, _kernels_for(self.device, self.aev, len(self.elements), self.dtype))
+        return self._kernels[1]
+
+    def _uploaded_self_energies(self) -> Tensor:
+        """``self_energies`` on the device, where they stay."""
+        known = self._self_energies_on_device
+        if known is None or known[0] is not self.self_energies or known[1].device != self.device:
+            known = self._self_energies_on_device = (
+                self.self_energies,
+                torch.from_numpy(self.self_energies).to(self.device),
+            )
+        return known[1]
+
+    def _gpu_pass(self, answers: int) -> int:
+        """How many centers' intermediates fit in a share of the GPU's memory; asked once, for it is slow to ask."""
+        if answers not in self._gpu_passes:
+            numbers = (1 + answers + self.n_members) * self.aev.n_features(len(self.elements))
+            numbers += 2 * self.n_members * sum(self.hidden)
+            free, _ = torch.cuda.mem_get_info(self.device)
+            bytes_per_center = numbers * self.feature_mean.element_size()
+            self._gpu_passes[answers] = max(1024, int(_SHARE_OF_FREE_MEMORY * free / bytes_per_center))
+        return self._gpu_passes[answers]

@@ -1,8 +1,7 @@
-"""Descriptor of labelled frames with its derivatives, computed once, so that training touches only the networks.
+"""What training needs of labelled frames, computed once: features, their derivatives, targets.
 
-Forces are linear in the networks' input gradient, F = −Jᵀ dE/dG, with a Jacobian J = dG/dx that does not depend on the
-weights. It is sparse and has structure: a radial feature depends on one distance (one number per pair and feature),
-an angular one on the vectors inside the small angular cutoff. Both are stored padded per atom, for batched products.
+Derivatives take tens of kilobytes per atom. Where they do not fit into memory they are computed again for each batch,
+which costs about as much as what the networks do with them.
 """
 
 from __future__ import annotations
@@ -12,16 +11,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import psutil
 import torch
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
-from torch import Tensor
 
+from alpot.errors import PotentialError
 from alpot.potential.batch import Batch
+from alpot.potential.descriptor_derivatives import Neighborhoods, count_neighbors, fill_jacobian, scale_jacobian
 from alpot.potential.ensemble import Ensemble
+from alpot.potential.jacobian import VOIGT, Array, Functions, Jacobian, feature_columns
 from alpot.potential.neighbors import NeighborSearch
-from alpot.potential.segments import Segments
+from alpot.potential.threads import in_order
+
+#: Share of the free memory that stored derivatives may take.
+MEMORY_SHARE = 0.5
 
 
 class LabelledFrame(Protocol):
@@ -47,123 +52,185 @@ class LabelledFrame(Protocol):
     def stress(self) -> NDArray[np.float64] | None: ...  # noqa: D102
 
 
-@dataclass(frozen=True, kw_only=True)
-class CachedFrame:
-    """One frame, ready for training.
+@dataclass(kw_only=True)
+class FrameCache:
+    """All labelled frames, one after the other.
 
     Attributes:
-        species: (n_atoms,) element indices.
-        features: (n_atoms, n_features).
-        radial_slopes: (n_atoms · n_elements, width, n_radial) derivative of the radial terms by the distance.
-        radial_units: (n_atoms · n_elements, width, 3) unit vectors, zero where padded.
-        radial_neighbors: (n_atoms · n_elements · width,) atom index of the neighbor.
-        angular_jacobian: (n_atoms · n_element_pairs, width · 3, n_angular).
-        angular_neighbors: (n_atoms · n_element_pairs · width,) atom index of the neighbor.
-        strain_jacobian: (n_atoms · n_features, 6) derivative of the features by the strain (Voigt order).
-        energy: eV, self energies taken off.
+        offsets: (n_frames + 1,) frame f owns the atoms offsets[f]:offsets[f + 1].
+        geometry: atoms and pairs; its species are indices of the ensemble's elements.
+        functions: symmetry functions.
+        columns: (n_features,) places of the features in a row, which is padded.
+        features: (n_atoms, width) of the functions; standardised once ``scale`` has been called.
+        scales: (n_elements, width) factors by which derivatives of the features have been multiplied.
+        first_pair, first_item: (n_frames + 1,) where the pairs and items of each frame begin when all are stored.
+        most_pairs, most_items: that a center has.
+        jacobian: derivatives of all frames; None where they do not fit into memory.
+        energies: (n_frames,) eV, self energies taken off.
         forces: (n_atoms, 3) eV/Å.
-        virial: (6,) eV, stress × volume in Voigt order, or None.
+        virials: (n_frames, 6) eV, stress × volume in Voigt order; NaN where a frame has none.
     """
 
-    species: Tensor
-    features: Tensor
-    radial_slopes: Tensor
-    radial_units: Tensor
-    radial_neighbors: Tensor
-    angular_jacobian: Tensor
-    angular_neighbors: Tensor
-    strain_jacobian: Tensor
-    energy: float
-    forces: Tensor
-    virial: Tensor | None
+    offsets: NDArray[np.int64]
+    geometry: Neighborhoods
+    functions: Functions
+    columns: NDArray[np.int64]
+    features: Array
+    scales: Array
+    first_pair: NDArray[np.int64]
+    first_item: NDArray[np.int64]
+    most_pairs: int
+    most_items: int
+    jacobian: Jacobian | None
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    virials: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ensemble: Ensemble, frames: Sequence[LabelledFrame], memory_share: float = MEMORY_SHARE) -> FrameCache:
+        """Compute features, and as many derivatives as may be stored, in the ensemble's floating-point type.
+
+        Raises:
+            PotentialError: an element is unknown, or two atoms of a frame coincide.
+        """
+        batch = Batch.from_atoms([frame.atoms for frame in frames])
+        species = ensemble.species(batch.numbers)
+        pairs = NeighborSearch(ensemble.cutoff).pairs(batch)
+        geometry = Neighborhoods(
+            species=species.astype(np.int32),
+            positions=batch.positions,
+            cells=batch.cells,
+            frame=batch.frame_of_atom.astype(np.int32),
+            first_pair=pairs.first_pair,
+            neighbor=pairs.neighbor,
+            shift=pairs.shift,
+        )
+        dtype = np.dtype(str(ensemble.dtype).removeprefix("torch."))
+        functions = Functions.of(ensemble.aev, len(ensemble.elements), dtype)
+        counts = np.zeros((batch.n_atoms, 2), np.int64)
+        coinciding = count_neighbors(geometry, functions, counts)
+        if coinciding >= 0:
+            frame = int(geometry.frame[coinciding])
+            raise PotentialError(
+                f"labelled frame {frames[frame].key}: atom {coinciding - batch.offsets[frame]} and one of its neighbors"
+                " lie on top of each other; remove this label"
+            )
+        first_pair, first_item = np.concatenate([np.zeros((1, 2), np.int64), counts.cumsum(0)])[batch.offsets].T.copy()
+        self_energies = np.add.reduceat(ensemble.self_energies[species], batch.offsets[:-1])
+        cache = cls(
+            offsets=batch.offsets,
+            geometry=geometry,
+            functions=functions,
+            columns=feature_columns(ensemble.aev, len(ensemble.elements)),
+            # Vectors of the kernels may reach beyond the last row.
+            features=np.zeros((batch.n_atoms + 1, functions.width), dtype)[:-1],
+            scales=np.ones((len(ensemble.elements), functions.width), dtype),
+            first_pair=first_pair,
+            first_item=first_item,
+            most_pairs=int(counts[:, 0].max()),
+            most_items=int(counts[:, 1].max()),
+            jacobian=None,
+            energies=np.array([frame.energy for frame in frames]) - self_energies,
+            forces=np.concatenate([frame.forces for frame in frames]),
+            virials=np.array([_virial(frame, volume) for frame, volume in zip(frames, batch.volumes, strict=True)]),
+        )
+        if cache.bytes_of_jacobian <= memory_share * psutil.virtual_memory().available:
+            cache.jacobian = cache.room_for(np.arange(len(frames)))
+        cache._fill()
+        return cache
 
     @property
-    def n_atoms(self) -> int:
-        """Number of atoms."""
-        return len(self.species)
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.offsets) - 1
 
-    def predicted_forces(self, gradients: Tensor) -> Tensor:
-        """Forces from the networks' input gradients.
+    @property
+    def with_strain(self) -> bool:
+        """Whether any frame has a virial."""
+        return bool(np.isfinite(self.virials).any())
+
+    @property
+    def bytes_of_jacobian(self) -> int:
+        """What the derivatives of all frames take."""
+        return Jacobian.bytes_of(
+            self.functions,
+            int(self.offsets[-1]),
+            int(self.first_pair[-1]),
+            int(self.first_item[-1]),
+            with_strain=self.with_strain,
+        )
+
+    def room_for(self, frames: NDArray[np.int64]) -> Jacobian:
+        """Memory for the derivatives of some frames."""
+        return self._allocate(*(int(np.diff(first)[frames].sum()) for first in self._firsts))
+
+    def room_for_atoms(self, n_atoms: int) -> Jacobian:
+        """Memory for the derivatives of any frames with that many atoms together, or of any single one."""
+        sizes, room = np.diff(self.offsets), []
+        for first in self._firsts:
+            own = np.diff(first)
+            room.append(int(max(own.max(), np.ceil((own / sizes).max() * n_atoms))))
+        return self._allocate(*room)
+
+    @property
+    def _firsts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        return self.offsets, self.first_pair, self.first_item
+
+    def _allocate(self, n_atoms: int, n_pairs: int, n_items: int) -> Jacobian:
+        return Jacobian.allocate(self.functions, n_atoms, n_pairs, n_items, with_strain=self.with_strain)
+
+    def derivatives_of(self, frames: NDArray[np.int64]) -> Jacobian:
+        """Derivatives of some frames, one after the other, computed now; multiplied by ``scales``."""
+        jacobian, center = self.room_for(frames), 0
+        for frame in frames:
+            begin, end = self.offsets[frame], self.offsets[frame + 1]
+            features, species = np.empty_like(self.features[begin : end + 1]), self.geometry.species[begin:end]
+            fill_jacobian(
+                self.geometry, self.functions, begin, end, jacobian, center, self.with_strain, features[: end - begin]
+            )
+            scale_jacobian(
+                jacobian, self.functions, center, center + end - begin, species, self.scales, self.with_strain
+            )
+            center += end - begin
+        return jacobian
+
+    def _fill(self) -> None:
+        """Features of all frames, and their derivatives if they are stored; otherwise these are thrown away."""
+        f, n_blocks = self.functions, self.functions.n_blocks
+        is_stored = self.jacobian is not None
+        jacobian = self.jacobian if self.jacobian is not None else self.room_for_atoms(0)
+
+        def fill(frame: int) -> None:
+            begin, end = self.offsets[frame], self.offsets[frame + 1]
+            if is_stored:
+                jacobian.first_pair[begin * f.n_elements] = self.first_pair[frame]
+                jacobian.first_item[begin * n_blocks] = self.first_item[frame]
+            center = begin if is_stored else 0
+            fill_jacobian(self.geometry, f, begin, end, jacobian, center, self.with_strain, self.features[begin:end])
+
+        # Frames share room where nothing is stored, so one thread does it.
+        for _ in in_order(fill, range(self.n_frames), torch.get_num_threads() if is_stored else 1):
+            pass
+
+    def scale(self, means: NDArray[np.float64], deviations: NDArray[np.float64], units: NDArray[np.float64]) -> None:
+        """Standardise the features, and make their derivatives those of networks with standardised features.
 
         Args:
-            gradients: (M, n_atoms, n_features) eV.
-
-        Returns:
-            (n_atoms, 3, M) eV/Å.
+            means, deviations: (n_elements, n_features) of the features.
+            units: (n_elements,) eV per unit of the networks' outputs.
         """
-        n_members = gradients.shape[0]
-        n_atoms, n_radial = self.n_atoms, self.radial_slopes.shape[2]
-        split = len(self.radial_slopes) // n_atoms * n_radial
-        by_feature = gradients.permute(1, 2, 0)
-        radial = by_feature[:, :split].reshape(-1, n_radial, n_members)
-        along = torch.bmm(self.radial_slopes, radial)  # (n_atoms · n_elements, width, M)
-        pulls = (self.radial_units[..., None] * along[:, :, None, :]).view(n_atoms, -1, 3, n_members)
-        angular = by_feature[:, split:].reshape(len(self.angular_jacobian), -1, n_members)
-        turns = torch.bmm(self.angular_jacobian, angular).view(n_atoms, -1, 3, n_members)
-        on_center = pulls.sum(1) + turns.sum(1)
-        on_neighbors = torch.zeros_like(on_center)
-        on_neighbors = on_neighbors.index_add(0, self.radial_neighbors, pulls.flatten(0, 1))
-        on_neighbors = on_neighbors.index_add(0, self.angular_neighbors, turns.flatten(0, 1))
-        return on_center - on_neighbors
-
-    def predicted_virial(self, gradients: Tensor) -> Tensor:
-        """(M, 6) eV: stress × volume from the networks' input gradients (M, n_atoms, n_features)."""
-        return gradients.flatten(1) @ self.strain_jacobian
+        shift, factor = np.zeros_like(self.scales), np.ones_like(self.scales)
+        shift[:, self.columns], factor[:, self.columns] = means, 1.0 / deviations
+        species = self.geometry.species
+        self.features -= shift[species]
+        self.features *= factor[species]
+        self.scales = factor * units[:, None].astype(factor.dtype)
+        if self.jacobian is not None:
+            scale_jacobian(self.jacobian, self.functions, 0, len(species), species, self.scales, self.with_strain)
 
 
-@torch.no_grad()
-def cache_frames(ensemble: Ensemble, frames: Sequence[LabelledFrame]) -> list[CachedFrame]:
-    """Compute descriptors and derivatives of labelled frames in the ensemble's floating-point type."""
-    search = NeighborSearch(ensemble.cutoff)
-    cached = []
-    for frame in frames:
-        search.forget(0)
-        cached.append(_cache_frame(ensemble, frame, search))
-    return cached
-
-
-def _cache_frame(ensemble: Ensemble, frame: LabelledFrame, search: NeighborSearch) -> CachedFrame:
-    batch = Batch.from_atoms([frame.atoms])
-    species_index = ensemble.species(batch.numbers)
-    species = torch.from_numpy(species_index).to(ensemble.device)
-    geometry = ensemble.geometry(batch, search.pairs(batch))
-    ((_, _, environments),) = ensemble.environments(species, geometry, centers_per_pass=batch.n_atoms)
-    n_radial = environments.settings.n_radial
-    segments = environments.radial_segments
-    slopes = segments.pad(environments.radial_jacobian())
-    units = environments.vectors / environments.distances[:, None]
-    bins, pair, jacobian = environments.angular_jacobian()
-    angular_segments = Segments(bins, batch.n_atoms * environments.n_element_pairs)
-    vectors = environments.vectors
-    # Strain derivative Σ r_a ∂G/∂r_b, symmetrised, in Voigt order.
-    rows, columns = torch.tensor([[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], device=ensemble.device)
-    radial_strain = segments.pad(vectors[:, rows] * units[:, columns]).transpose(1, 2) @ slopes
-    tensor = vectors[pair][:, :, None, None] * jacobian[:, None]  # (n_items, 3, 3, n_angular)
-    tensor = 0.5 * (tensor + tensor.transpose(1, 2))
-    angular_strain = vectors.new_zeros((angular_segments.n_bins, 6, jacobian.shape[2]))
-    angular_strain.index_add_(0, bins, tensor[:, rows, columns])
-    n_atoms = batch.n_atoms
-    strain = torch.cat(
-        [
-            radial_strain.view(n_atoms, -1, 6, n_radial).transpose(2, 3).reshape(n_atoms, -1, 6),
-            angular_strain.view(n_atoms, -1, 6, jacobian.shape[2]).transpose(2, 3).reshape(n_atoms, -1, 6),
-        ],
-        dim=1,
-    )
-    virial = None
-    if frame.stress is not None:
-        full = voigt_6_to_full_3x3_stress(frame.stress) * batch.volumes[0]
-        virial = vectors.new_tensor(full[rows.cpu().numpy(), columns.cpu().numpy()])
-    return CachedFrame(
-        species=species,
-        features=environments.features,
-        radial_slopes=slopes,
-        radial_units=segments.pad(units),
-        radial_neighbors=segments.pad(geometry.neighbor).flatten(),
-        angular_jacobian=angular_segments.pad(jacobian).flatten(1, 2),
-        angular_neighbors=angular_segments.pad(geometry.neighbor[pair]).flatten(),
-        strain_jacobian=strain.flatten(0, 1),
-        energy=float(frame.energy - ensemble.self_energies[species_index].sum()),
-        forces=vectors.new_tensor(frame.forces),
-        virial=virial,
-    )
+def _virial(frame: LabelledFrame, volume: float) -> NDArray[np.float64]:
+    if frame.stress is None:
+        return np.full(6, np.nan)
+    full = voigt_6_to_full_3x3_stress(frame.stress) * volume
+    return np.array([full[i] for i in VOIGT])

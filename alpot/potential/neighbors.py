@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from ase.geometry import complete_cell
+from numba import njit
 from numpy.typing import NDArray
 from vesin import NeighborList as VesinList
 
@@ -18,36 +20,64 @@ from alpot.potential.batch import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class NeighborPairs:
-    """Directed pairs (each physical pair twice), sorted by center.
+    """Directed pairs (each physical pair twice), grouped by center.
 
     Attributes:
-        center: (n_pairs,) atom index in the batch.
-        neighbor: (n_pairs,) atom index in the batch.
-        frame: (n_pairs,) index of the frame.
-        shift: (n_pairs, 3) integer multiples of the cell vectors to be added to the neighbor's position.
+        first_pair: (n_atoms + 1,) int64; the pairs of center i are first_pair[i]:first_pair[i + 1].
+        neighbor: (n_pairs,) int32 atom index in the batch.
+        shift: (n_pairs, 3) int32 multiples of the cell vectors to be added to the neighbor's position.
     """
 
-    center: NDArray[np.int64]
-    neighbor: NDArray[np.int64]
-    frame: NDArray[np.int64]
-    shift: NDArray[np.float64]
+    first_pair: NDArray[np.int64]
+    neighbor: NDArray[np.int32]
+    shift: NDArray[np.int32]
+
+    @property
+    def center(self) -> NDArray[np.int64]:
+        """(n_pairs,) atom index of the center."""
+        return np.repeat(np.arange(len(self.first_pair) - 1), np.diff(self.first_pair))
 
     def vectors(self, batch: Batch) -> NDArray[np.float64]:
         """(n_pairs, 3) Å from center to neighbor, in float64, so that large cells lose no precision."""
-        vectors = batch.positions[self.neighbor] - batch.positions[self.center]
+        center = self.center
+        vectors = batch.positions[self.neighbor] - batch.positions[center]
         if len(self.shift):
-            vectors += np.einsum("pa,pab->pb", self.shift, batch.cells[self.frame])
+            vectors += np.einsum("pa,pab->pb", self.shift, batch.cells[batch.frame_of_atom[center]])
         return vectors
 
 
 def frame_pairs(
     positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """All directed pairs of one frame closer than ``cutoff`` (Å): centers, neighbors, (n_pairs, 3) shifts."""
-    search = VesinList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+) -> NeighborPairs:
+    """All directed pairs of one frame closer than ``cutoff`` (Å)."""
+    search = VesinList(cutoff=cutoff, full_list=False, n_threads=torch.get_num_threads())
     box = complete_cell(cell) if not pbc.all() else cell
-    center, neighbor, shift = search.compute(positions, box, pbc, quantities="ijS")
-    return center.astype(np.int64), neighbor.astype(np.int64), shift.astype(np.float64)
+    half = search.compute(positions, box, pbc, quantities="ijS")
+    first_pair, neighbor, shift = _both_directions(len(positions), *half)
+    return NeighborPairs(first_pair=first_pair, neighbor=neighbor, shift=shift)
+
+
+@njit(cache=True, nogil=True)
+def _both_directions(n_atoms, first, second, shifts):
+    """Rows of each atom's neighbors from a list that has each pair once."""
+    first_pair = np.zeros(n_atoms + 1, np.int64)
+    for p in range(len(first)):
+        first_pair[first[p] + 1] += 1
+        first_pair[second[p] + 1] += 1
+    for i in range(n_atoms):
+        first_pair[i + 1] += first_pair[i]
+    free = first_pair[:-1].copy()
+    neighbor = np.empty(2 * len(first), np.int32)
+    shift = np.empty((2 * len(first), 3), np.int32)
+    for p in range(len(first)):
+        i, j = first[p], second[p]
+        a, b = free[i], free[j] + (i == j)
+        free[i] += 1
+        free[j] += 1
+        neighbor[a], neighbor[b] = j, i
+        for d in range(3):
+            shift[a, d], shift[b, d] = shifts[p, d], -shifts[p, d]
+    return first_pair, neighbor, shift
 
 
 @dataclass
@@ -56,9 +86,7 @@ class _FrameList:
 
     positions: NDArray[np.float64]
     cell: NDArray[np.float64]
-    center: NDArray[np.int64]
-    neighbor: NDArray[np.int64]
-    shift: NDArray[np.float64]
+    pairs: NeighborPairs
 
     def covers(self, positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float, skin: float) -> bool:
         """Whether no pair closer than ``cutoff`` can be missing, atoms and cell having moved.
@@ -109,7 +137,7 @@ class NeighborSearch:
             if self.skin > 0 and known is not None and known.covers(positions, cell, self.cutoff, self.skin):
                 continue
             found = frame_pairs(positions, cell, batch.pbc[slot], self.cutoff + self.skin)
-            self._frames[slot] = _FrameList(positions.copy(), cell.copy(), *found)
+            self._frames[slot] = _FrameList(positions.copy(), cell.copy(), found)
             self._joined = None
         if (
             self._joined is None
@@ -121,12 +149,14 @@ class NeighborSearch:
         return self._joined
 
     def _join(self, batch: Batch) -> NeighborPairs:
-        lists = [self._frames[slot] for slot in range(batch.n_frames)]
-        frame = np.repeat(np.arange(batch.n_frames), [len(kept.center) for kept in lists])
-        first_atom = batch.offsets[frame]
+        lists = [self._frames[slot].pairs for slot in range(batch.n_frames)]
+        if len(lists) == 1:
+            return lists[0]
+        first_of_frame = np.cumsum([0] + [len(pairs.neighbor) for pairs in lists])
+        rows = [pairs.first_pair[:-1] + first for pairs, first in zip(lists, first_of_frame[:-1], strict=True)]
+        neighbors = [pairs.neighbor + np.int32(first) for pairs, first in zip(lists, batch.offsets[:-1], strict=True)]
         return NeighborPairs(
-            center=np.concatenate([kept.center for kept in lists]) + first_atom,
-            neighbor=np.concatenate([kept.neighbor for kept in lists]) + first_atom,
-            frame=frame,
-            shift=np.concatenate([kept.shift for kept in lists]),
+            first_pair=np.concatenate([*rows, first_of_frame[-1:]]),
+            neighbor=np.concatenate(neighbors),
+            shift=np.concatenate([pairs.shift for pairs in lists]),
         )

@@ -1,7 +1,7 @@
 """Networks of all members of an ensemble, evaluated as batched matrix products with their input gradient.
 
-The gradient is written out, not left to autograd: inference needs no graph, and training on forces then needs one
-backward pass instead of two.
+The gradient is written out, not left to autograd: inference needs no graph. This is the version for GPUs, and what the
+compiled one for the CPU (``networks_cpu.py``) is tested against.
 """
 
 from __future__ import annotations
@@ -63,13 +63,16 @@ class ElementNetworks(nn.Module):
         Returns:
             (M, n_atoms) outputs and (M, n_atoms, n_features) derivatives with respect to the features.
         """
-        x = features.expand(self.weights[0].shape[0], *features.shape)
+        # Unpacked once: each slice of a ParameterList is a new module.
+        *weights, last_weight = self.weights
+        *biases, last_bias = self.biases
+        x = features.expand(len(last_weight), *features.shape)
         slopes = []
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+        for weight, bias in zip(weights, biases, strict=True):
             x, slope = activate(self.activation, torch.baddbmm(bias, x, weight))
             slopes.append(slope)
-        output = torch.baddbmm(self.biases[-1], x, self.weights[-1])[..., 0]
-        gradient = self.weights[-1].transpose(1, 2).expand(-1, x.shape[1], -1)
-        for weight, slope in zip(reversed(self.weights[:-1]), reversed(slopes), strict=True):
+        output = torch.baddbmm(last_bias, x, last_weight)[..., 0]
+        gradient = last_weight.transpose(1, 2)
+        for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
             gradient = torch.bmm(gradient * slope, weight.transpose(1, 2))
         return output, gradient

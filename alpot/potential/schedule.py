@@ -18,7 +18,8 @@ class LearningRates:
 
     plateau: halved after ``patience`` epochs without gain (the paper's rule); a member has finished when its rate
     falls below ``min_learning_rate``. one-cycle (Smith & Topin, arXiv:1708.07120): a rise, then a cosine fall to
-    almost nothing at ``max_epochs``; the same for all members.
+    almost nothing at ``max_epochs``; the same for all members. There the last weights count, not the best on the
+    validation fold, which may be an early stroke of luck at a high rate.
     """
 
     def __init__(self, settings: Training, n_members: int) -> None:
@@ -44,8 +45,18 @@ class LearningRates:
             factor = _END + (1.0 - _END) * 0.5 * (1.0 + math.cos(math.pi * (progress - _RISE) / (1.0 - _RISE)))
         return np.full(len(self.best), self.settings.learning_rate * factor)
 
+    def energy_factor(self, progress: float) -> float:
+        """Factor on the weight of energies when ``progress`` (0 to 1) of the epochs have gone."""
+        if self.settings.schedule == "plateau":
+            return 1.0
+        fallen = max(0.0, (progress - _RISE) / (1.0 - _RISE))
+        return 1.0 + (self.settings.energy_weight_growth - 1.0) * fallen**2
+
     def record(self, losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Take in the validation losses (n_members,) of an epoch; returns which members improved."""
+        """Take in the validation losses (n_members,) of an epoch; returns which members' weights are to be kept."""
+        if self.settings.schedule == "one-cycle":
+            self.best = losses.copy()
+            return np.isfinite(losses)
         improved = losses < self.best  # NaN never improves
         self.best = np.where(improved, losses, self.best)
         self._waited = np.where(improved, 0, self._waited + 1)

@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from alpot.config import Potential, Training
 from alpot.errors import PotentialError
+from alpot.potential.batch_gradient import Targets
 from alpot.potential.cross_validation import Role, member_roles
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
-from alpot.potential.frame_cache import CachedFrame, LabelledFrame, cache_frames
+from alpot.potential.ensemble_gradient import CpuGradient
+from alpot.potential.frame_cache import FrameCache, LabelledFrame
 from alpot.potential.optimizer import MemberwiseAdam
 from alpot.potential.schedule import LearningRates
 from alpot.potential.self_energies import fit_self_energies
+from alpot.potential.torch_gradient import TorchGradient
 
 #: Errors that count 1 in the loss before the user's weights: eV/atom, eV/Å, eV/atom.
 ENERGY_UNIT, FORCE_UNIT, VIRIAL_UNIT = 0.05, 0.1, 0.1
@@ -49,7 +51,7 @@ class TrainingResult:
     """A trained ensemble and how it went.
 
     Attributes:
-        ensemble: with each member's best weights.
+        ensemble: with each member's weights that count: the last, or with plateau the best on its validation fold.
         history: the learning curve.
         errors: root-mean-square errors by role: ``train_force`` (eV/Å), ``train_energy`` (eV/atom), likewise
             ``validate_*`` and ``test_*``, averaged over the members, each on its own fold.
@@ -91,17 +93,18 @@ def train(
     """
     if len(frames) < 2:
         raise PotentialError(f"training needs at least 2 labelled frames, got {len(frames)}")
-    ensemble = _untrained(frames, elements, potential, parent).to(device)
-    cached = cache_frames(ensemble, frames)
+    ensemble = _untrained(frames, elements, potential, parent)
+    cache = FrameCache.of(ensemble, frames)
     generator = torch.Generator().manual_seed(seed)
     if parent is None:
-        _scale_to_data(ensemble, cached)
+        _scale_to_data(ensemble, cache)
         for networks in ensemble.networks:
             for member in range(ensemble.n_members):
                 networks.initialize(member, generator)
+    cache.scale(ensemble.feature_mean.numpy(), ensemble.feature_scale.numpy(), ensemble.energy_scale.numpy())
     roles = member_roles([frame.key for frame in frames], ensemble.n_members, settings)
-    fit = _Fit(ensemble, cached, roles, settings, generator)
-    history = fit.run(on_epoch)
+    fit = _Fit(ensemble, cache, roles, settings, generator, device)
+    history = fit.run(range(ensemble.n_members), on_epoch)
     retrained: list[int] = []
     for _ in range(_RETRAININGS):
         failed = fit.failed_members()
@@ -111,16 +114,16 @@ def train(
         for member in failed:
             for networks in ensemble.networks:
                 networks.initialize(member, generator)
-        again = _Fit(ensemble, cached, roles, settings, generator, only=failed)
-        history += again.run(on_epoch)
-        fit.best_loss[failed] = again.best_loss[failed]
-        fit.training_loss[failed] = again.training_loss[failed]
+        history += fit.run(failed, on_epoch)
     if diverged := np.flatnonzero(~np.isfinite(fit.best_loss)).tolist():
         raise PotentialError(
             f"members {diverged} of the ensemble do not learn, even when trained {_RETRAININGS + 1} times (validation"
             f" losses {fit.best_loss.tolist()}); look for wrong labels, or lower training.learning_rate"
         )
-    return TrainingResult(ensemble=ensemble, history=history, errors=fit.errors(), retrained=sorted(set(retrained)))
+    errors = fit.errors()
+    return TrainingResult(
+        ensemble=ensemble.to(device), history=history, errors=errors, retrained=sorted(set(retrained))
+    )
 
 
 def _untrained(
@@ -144,74 +147,90 @@ def _untrained(
     return ensemble
 
 
-def _scale_to_data(ensemble: Ensemble, frames: Sequence[CachedFrame]) -> None:
+def _scale_to_data(ensemble: Ensemble, cache: FrameCache) -> None:
     """Features to mean 0 and deviation 1, and outputs to the spread of the energies per atom.
 
     A feature that hardly varies is not blown up: its deviation counts as a hundredth of the largest at least.
     """
-    features = torch.cat([frame.features for frame in frames])
-    species = torch.cat([frame.species for frame in frames])
-    residuals = torch.tensor([frame.energy / frame.n_atoms for frame in frames])
     for index in range(len(ensemble.elements)):
-        own = features[species == index].double()
+        own = cache.features[cache.geometry.species == index][:, cache.columns].astype(np.float64)
         if len(own) < 2:
             continue
-        std = own.std(dim=0)
-        ensemble.feature_mean[index] = own.mean(dim=0)
-        ensemble.feature_scale[index] = std.clamp(min=max(1e-2 * float(std.max()), 1e-6))
-    ensemble.energy_scale.fill_(max(float(residuals.std()), 0.01))
+        std = own.std(axis=0, ddof=1)
+        ensemble.feature_mean[index] = torch.from_numpy(own.mean(axis=0))
+        ensemble.feature_scale[index] = torch.from_numpy(std.clip(min=max(1e-2 * float(std.max()), 1e-6)))
+    residuals = cache.energies / np.diff(cache.offsets)
+    ensemble.energy_scale.fill_(max(float(residuals.std(ddof=1)), 0.01))
+
+
+def _targets(cache: FrameCache, settings: Training) -> Targets:
+    """The loss of a frame: squared errors of energy, forces and virial in their units."""
+    sizes = np.diff(cache.offsets)
+    unit = FORCE_UNIT**2 + RELATIVE_FORCE_ERROR**2 * np.square(cache.forces).sum(axis=1)
+    return Targets.of(
+        cache,
+        energy_weights=settings.energy_weight / (sizes * ENERGY_UNIT) ** 2,
+        force_weights=settings.force_weight / (3.0 * np.repeat(sizes, sizes) * unit),
+        virial_weights=settings.stress_weight / (6.0 * (sizes * VIRIAL_UNIT) ** 2),
+    )
 
 
 class _Fit:
-    """One optimisation of some members of an ensemble on cached frames."""
+    """Optimisations of members of an ensemble on the same frames."""
 
     def __init__(
         self,
         ensemble: Ensemble,
-        frames: list[CachedFrame],
+        cache: FrameCache,
         roles: NDArray[np.int64],
         settings: Training,
         generator: torch.Generator,
-        only: Sequence[int] | None = None,
+        device: str,
     ) -> None:
         self.ensemble = ensemble
-        self.frames = frames
-        self.roles = torch.from_numpy(roles).to(ensemble.device)
+        self.device = device
+        self.cache = cache
+        self.roles = roles
         self.settings = settings
         self.generator = generator
-        self.learning = torch.ones(ensemble.n_members, dtype=ensemble.dtype, device=ensemble.device)
-        if only is not None:
-            self.learning.zero_()
-            self.learning[list(only)] = 1.0
-        self.parameters = [p for networks in ensemble.networks for p in networks.parameters()]
         self.best_loss = np.full(ensemble.n_members, np.inf)
         self.training_loss = np.full(ensemble.n_members, np.inf)
 
-    def run(self, on_epoch: Callable[[Epoch], None] | None) -> list[Epoch]:
-        """Train; afterwards the ensemble holds each learning member's best weights."""
-        settings, n_members = self.settings, self.ensemble.n_members
-        adam = MemberwiseAdam(self.parameters, n_members, weight_decay=settings.weight_decay)
-        schedule = LearningRates(settings, n_members)
-        best = [p.detach().clone() for p in self.parameters]
+    def _gradient(self, targets: Targets, members: Sequence[int]) -> CpuGradient | TorchGradient:
+        if self.device == "cpu":
+            return CpuGradient(self.ensemble, self.cache, targets, members)
+        return TorchGradient(self.ensemble, self.cache, targets, members, self.device)
+
+    def run(self, members: Sequence[int], on_epoch: Callable[[Epoch], None] | None) -> list[Epoch]:
+        """Train some members; afterwards the ensemble holds the weights that count, see ``LearningRates``."""
+        settings, chosen = self.settings, list(members)
+        engine = self._gradient(_targets(self.cache, settings), chosen)
+        adam = MemberwiseAdam(engine.parameters, weight_decay=settings.weight_decay)
+        schedule = LearningRates(settings, len(chosen))
+        kept = engine.parameters.clone()
+        self.best_loss[chosen] = self.training_loss[chosen] = np.inf
         history = []
         for epoch in range(settings.max_epochs):
-            training, validation = self._epoch(epoch, adam, schedule)
-            rates = schedule.rates(epoch / settings.max_epochs)
-            improved = torch.from_numpy(schedule.record(validation)).to(self.learning.device)
-            self.training_loss = np.where(improved.cpu().numpy(), training, self.training_loss)
-            for kept, parameter in zip(best, self.parameters, strict=True):
-                kept[improved] = parameter.detach()[improved]
-            line = Epoch(epoch, training.tolist(), validation.tolist(), rates.tolist())
+            training, validation = self._epoch(epoch, engine, self.roles[chosen], adam, schedule)
+            counts = schedule.record(validation)
+            kept[counts] = engine.parameters[counts]
+            self.training_loss[chosen] = np.where(counts, training, self.training_loss[chosen])
+            self.best_loss[chosen] = schedule.best
+            line = self._line(epoch, chosen, training, validation, schedule.rates(epoch / settings.max_epochs))
             history.append(line)
             if on_epoch is not None:
                 on_epoch(line)
             if schedule.finished.all():
                 break
-        with torch.no_grad():
-            for kept, parameter in zip(best, self.parameters, strict=True):
-                parameter.copy_(kept)
-        self.best_loss = schedule.best
+        engine.give(kept)
         return history
+
+    def _line(self, epoch: int, members: list[int], *learning: NDArray[np.float64]) -> Epoch:
+        """Of the learning curve; members that rest keep their losses, their rate is 0."""
+        columns = [self.training_loss.copy(), self.best_loss.copy(), np.zeros(self.ensemble.n_members)]
+        for column, values in zip(columns, learning, strict=True):
+            column[members] = values
+        return Epoch(epoch, *(column.tolist() for column in columns))
 
     def failed_members(self) -> list[int]:
         """Members that diverged, or that fit their training frames far worse than the others do."""
@@ -224,74 +243,50 @@ class _Fit:
         ]
 
     def _epoch(
-        self, epoch: int, adam: MemberwiseAdam, schedule: LearningRates
+        self,
+        epoch: int,
+        engine: CpuGradient | TorchGradient,
+        roles: NDArray[np.int64],
+        adam: MemberwiseAdam,
+        schedule: LearningRates,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """One pass; returns the mean training and validation losses (n_members,)."""
-        order = torch.randperm(len(self.frames), generator=self.generator).tolist()
+        """One pass; returns the mean training and validation losses of the members that learn."""
+        order = torch.randperm(self.cache.n_frames, generator=self.generator).numpy()
         size = self.settings.batch_frames
-        losses = torch.zeros((self.ensemble.n_members, len(self.frames)), dtype=torch.float64)
+        growth = schedule.energy_factor(epoch / self.settings.max_epochs)
+        targets = _targets(self.cache, self.settings)
+        targets = targets._replace(energy_weights=growth * targets.energy_weights)
+        masks = (roles == Role.TRAIN).astype(np.float64)
+        losses = np.zeros(roles.shape)
         for begin in range(0, len(order), size):
-            chosen = order[begin : begin + size]
-            frame_losses = self._losses([self.frames[f] for f in chosen])
-            mask = (self.roles[:, chosen] == Role.TRAIN).to(frame_losses)
+            batch = order[begin : begin + size]
             # Divided by the batch's full size: a member that learns from fewer of its frames takes a smaller step.
-            total = (frame_losses * mask).sum() / len(chosen)
-            # A batch may lack an element; the gradient of its networks is zero then.
-            gradients = torch.autograd.grad(total, self.parameters, materialize_grads=True)
+            energy, force, virial = engine.losses(batch, masks.take(batch, axis=1) / len(batch), targets)
+            # Told with the weights of the end, so that epochs can be compared.
+            losses[:, batch] = energy * (schedule.energy_factor(1.0) / growth) + force + virial
             progress = (epoch + begin / len(order)) / self.settings.max_epochs
-            rates = torch.from_numpy(schedule.rates(progress)).to(self.learning)
-            adam.step(gradients, rates * self.learning)
-            losses[:, chosen] = frame_losses.detach().double().cpu()
-        roles = self.roles.cpu()
-        return tuple(  # type: ignore[return-value]
-            ((losses * (roles == role)).sum(1) / (roles == role).sum(1)).numpy() for role in (Role.TRAIN, Role.VALIDATE)
+            adam.step(engine.gradient, torch.from_numpy(schedule.rates(progress)))
+        return (
+            (losses * (roles == Role.TRAIN)).sum(axis=1) / (roles == Role.TRAIN).sum(axis=1),
+            (losses * (roles == Role.VALIDATE)).sum(axis=1) / (roles == Role.VALIDATE).sum(axis=1),
         )
 
-    def _losses(self, frames: Sequence[CachedFrame]) -> Tensor:
-        """(n_members, n_frames) losses."""
-        s = self.settings
-        columns = []
-        for frame, energy, forces, virial in self._predictions(frames):
-            loss = s.energy_weight * ((energy - frame.energy) / (frame.n_atoms * ENERGY_UNIT)).square()
-            unit = FORCE_UNIT**2 + RELATIVE_FORCE_ERROR**2 * frame.forces.square().sum(1, keepdim=True)
-            misfit = (forces - frame.forces[..., None]).square() / unit[..., None]
-            loss = loss + s.force_weight * misfit.mean((0, 1))
-            if virial is not None and frame.virial is not None:
-                off = (virial - frame.virial) / (frame.n_atoms * VIRIAL_UNIT)
-                loss = loss + s.stress_weight * off.square().mean(1)
-            columns.append(loss)
-        return torch.stack(columns, dim=1)
-
-    def _predictions(self, frames: Sequence[CachedFrame]) -> list[tuple[CachedFrame, Tensor, Tensor, Tensor | None]]:
-        """Of each frame: energies (M,), forces (n_atoms, 3, M), virials (M, 6) where the frame has one."""
-        species = torch.cat([frame.species for frame in frames])
-        energies, gradients = self.ensemble.atom_outputs(species, torch.cat([frame.features for frame in frames]))
-        sizes = [frame.n_atoms for frame in frames]
-        return [
-            (
-                frame,
-                energy.sum(1),
-                frame.predicted_forces(gradient),
-                frame.predicted_virial(gradient) if frame.virial is not None else None,
-            )
-            for frame, energy, gradient in zip(
-                frames, energies.split(sizes, dim=1), gradients.split(sizes, dim=1), strict=True
-            )
-        ]
-
-    @torch.no_grad()
     def errors(self) -> dict[str, float]:
         """Root-mean-square errors of the members on their own folds; forces over components."""
-        size = self.settings.batch_frames
-        energy_squares, force_squares = [], []
-        for begin in range(0, len(self.frames), size):
-            for frame, energy, forces, _ in self._predictions(self.frames[begin : begin + size]):
-                energy_squares.append(((energy - frame.energy) / frame.n_atoms).double().square().cpu())
-                force_squares.append((forces - frame.forces[..., None]).double().square().mean((0, 1)).cpu())
+        sizes = np.diff(self.cache.offsets)
+        squares = Targets.of(
+            self.cache,
+            energy_weights=1.0 / sizes**2,
+            force_weights=1.0 / (3.0 * np.repeat(sizes, sizes)),
+            virial_weights=np.zeros(len(sizes)),
+        )
+        members, frames = range(self.ensemble.n_members), np.arange(self.cache.n_frames)
+        engine = self._gradient(squares, members)
+        energy, force, _ = engine.losses(frames, np.zeros((len(members), len(frames))))
         errors = {}
         for name, role in (("train", Role.TRAIN), ("validate", Role.VALIDATE), ("test", Role.TEST)):
-            mask = (self.roles.cpu() == role).T
+            mask = self.roles == role
             if mask.any():
-                errors[f"{name}_energy"] = float(torch.stack(energy_squares)[mask].mean().sqrt())
-                errors[f"{name}_force"] = float(torch.stack(force_squares)[mask].mean().sqrt())
+                errors[f"{name}_energy"] = float(np.sqrt(energy[mask].mean()))
+                errors[f"{name}_force"] = float(np.sqrt(force[mask].mean()))
         return errors

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpot.config import Exploration
-from alpot.exploration.schedules import Schedule, draw_density, draw_temperature
+from alpot.exploration.schedules import Schedule, draw_density, draw_temperature, values
 
 VALUE = st.floats(1.0, 5000.0)
 
@@ -71,3 +71,13 @@ def test_a_downward_oscillation_never_empties_the_cell(settings_of):
     settings = settings_of(density_amplitude=(-50.0, -50.0), density_end=(2.0, 2.0), max_time=10.0)
     schedule = draw_density(settings, 3.0, np.random.default_rng(0))
     assert min(schedule.at(time) for time in np.linspace(0.0, 10.0, 200)) >= 0.5 * 2.0
+
+
+def test_many_schedules_at_once():
+    rng = np.random.default_rng(0)
+    schedules = [
+        Schedule(start=a, end=b, amplitude=c, period=d, duration=e) for a, b, c, d, e in rng.uniform(1, 2, (4, 5))
+    ]
+    times = rng.uniform(0, 3, (6, 4))
+    expected = [[each.at(time) for each, time in zip(schedules, row, strict=True)] for row in times]
+    np.testing.assert_allclose(values(schedules, times), expected, rtol=1e-14)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from alpot.exploration.uncertainty import calibration_factor, force_deviation
 
@@ -46,3 +47,10 @@ def test_one_wild_frame_does_not_rule_the_calibration():
 
 def test_an_error_that_is_not_finite_is_never_trusted():
     assert calibration_factor(np.array([0.1, 0.1]), np.array([0.1, np.nan])) == np.inf
+
+
+def test_tensors_and_arrays_give_the_same():
+    forces = np.random.default_rng(0).normal(size=(5, 7, 3))
+    expected = np.linalg.norm(forces.std(0, ddof=1), axis=1)
+    np.testing.assert_allclose(force_deviation(forces), expected, rtol=1e-12)
+    np.testing.assert_allclose(force_deviation(torch.from_numpy(forces)).numpy(), expected, rtol=1e-12)

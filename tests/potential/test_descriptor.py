@@ -9,24 +9,29 @@ from ase import Atoms
 from ase.build import molecule
 
 from alpot.config import Descriptor
+from alpot.potential.aev_reference import ReferenceKernels
 from alpot.potential.batch import Batch
 from alpot.potential.descriptor import AevSettings, Environments, element_pair_table
+from alpot.potential.kernels import Geometry
 from alpot.potential.neighbors import NeighborSearch
 
+ANI_AL = AevSettings.from_config(Descriptor(radial_eta=43.9, angular_eta=6.5, angular_zeta=69.4))
 ELEMENTS = [("Al",), ("Al", "Ni"), ("Al", "Ni", "Cu")]
 
 
 def environments_of(ensemble, frames, find_species, *, differentiable=False, **settings) -> Environments:
     batch = Batch.from_atoms(frames)
-    geometry = ensemble.geometry(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
     species = torch.cat([find_species(atoms, ensemble.elements) for atoms in frames])
+    geometry = Geometry.of(batch, species, NeighborSearch(ensemble.cutoff).pairs(batch), "cpu")
+    kernels = ReferenceKernels(ensemble.aev, len(ensemble.elements), ensemble.dtype)
+    found = kernels.environments(geometry, 0, batch.n_atoms)
     return Environments(
         ensemble.aev,
         len(ensemble.elements),
         batch.n_atoms,
-        geometry.center,
-        species[geometry.neighbor],
-        geometry.vectors.requires_grad_(differentiable),
+        found.center,
+        species[found.neighbor],
+        found.vectors.requires_grad_(differentiable),
     )
 
 
@@ -75,7 +80,7 @@ def test_features_are_torchanis(make_ensemble, make_frame, find_species, element
 
 def test_features_of_ani_al_settings(make_ensemble, make_frame, find_species):
     """The published settings, a small cell (images within the cutoff) and a compressed one."""
-    aev = AevSettings.from_config(Descriptor())
+    aev = ANI_AL
     assert (aev.n_radial, aev.n_angular, aev.n_features(1)) == (32, 64, 96)
     ensemble = make_ensemble(aev=aev, members=1)
     for atoms in (make_frame(3, seed=4), make_frame(12, seed=5, volume_per_atom=9.0)):
@@ -195,7 +200,7 @@ def test_sparse_neighborhoods(make_ensemble, find_species, atoms):
 
 def test_very_narrow_functions_stay_finite_in_float32(make_ensemble, make_frame, find_species):
     """Exponents far below the smallest number: neither 0/0 nor the slow path of the exponential."""
-    aev = replace(AevSettings.from_config(Descriptor()), radial_eta=5e3, angular_zeta=500.0, angular_eta=2e3)
+    aev = replace(ANI_AL, radial_eta=5e3, angular_zeta=500.0, angular_eta=2e3)
     ensemble = make_ensemble(aev=aev, dtype=torch.float32)
     environments = environments_of(ensemble, [make_frame(8, seed=8)], find_species)
     gradients = environments.pair_gradients(torch.ones((8, 1, aev.n_features(1))))

@@ -18,7 +18,8 @@ ALL_PBC = list(itertools.product([False, True], repeat=3))
 
 
 def vectors_of(batch: Batch, pairs: NeighborPairs) -> np.ndarray:
-    shifts = np.einsum("pa,pab->pb", pairs.shift, batch.cells[pairs.frame])
+    frame = batch.frame_of_atom[pairs.center]
+    shifts = np.einsum("pa,pab->pb", pairs.shift, batch.cells[frame])
     return batch.positions[pairs.neighbor] - batch.positions[pairs.center] + shifts
 
 
@@ -133,7 +134,7 @@ def test_a_batch_holds_the_pairs_of_its_frames():
     batch = Batch.from_atoms(frames)
     pairs = NeighborSearch(4.0).pairs(batch)
     for index, (frame, begin) in enumerate(zip(frames, batch.offsets, strict=False)):
-        own = pairs.frame == index
+        own = batch.frame_of_atom[pairs.center] == index
         vectors = vectors_of(batch, pairs)[own]
         found = ordered(pairs.center[own] - begin, pairs.neighbor[own] - begin, vectors)
         assert_same(found, ase_pairs(frame, 4.0))

@@ -5,103 +5,107 @@ import pytest
 import torch
 
 from alpot.config import Training
+from alpot.potential import optimizer
 from alpot.potential.optimizer import MemberwiseAdam
 from alpot.potential.schedule import LearningRates
 
-SHAPES = [(3, 4, 2), (3, 1, 2), (3, 5)]
 RATES = torch.tensor([1e-2, 3e-3, 1e-1], dtype=torch.float64)
+N_WEIGHTS = 21
 
 
-def draw(generator) -> list[torch.Tensor]:
-    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES]
+def draw(generator) -> torch.Tensor:
+    return torch.randn((3, N_WEIGHTS), generator=generator, dtype=torch.float64)
 
 
-def test_each_member_is_trained_by_adam():
+@pytest.fixture(params=["compiled", "torch"])
+def on_both(request, monkeypatch):
+    """The compiled update, and the one for GPUs."""
+    if request.param == "torch":
+        monkeypatch.setattr(optimizer, "_is_on_cpu", lambda tensor: False)
+
+
+pytestmark = pytest.mark.usefixtures("on_both")
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_each_member_is_trained_by_adam(weight_decay):
     generator = torch.Generator().manual_seed(0)
     parameters = draw(generator)
-    singles = [[p[m].clone().requires_grad_() for p in parameters] for m in range(3)]
-    references = [torch.optim.Adam(own, lr=float(rate)) for own, rate in zip(singles, RATES, strict=True)]
-    adam = MemberwiseAdam(parameters, 3, largest_gradient=1e9)
+    singles = [row.clone().requires_grad_() for row in parameters]
+    references = [
+        torch.optim.AdamW([row], lr=float(rate), weight_decay=weight_decay)
+        for row, rate in zip(singles, RATES, strict=True)
+    ]
+    adam = MemberwiseAdam(parameters, weight_decay=weight_decay, largest_gradient=1e9)
     for _ in range(20):
-        gradients = draw(generator)
-        adam.step(gradients, RATES)
-        for m, reference in enumerate(references):
-            for own, gradient in zip(singles[m], gradients, strict=True):
-                own.grad = gradient[m].clone()
+        gradient = draw(generator)
+        adam.step(gradient, RATES)
+        for row, own, reference in zip(singles, gradient, references, strict=True):
+            row.grad = own.clone()
             reference.step()
-    for index, parameter in enumerate(parameters):
-        for m in range(3):
-            torch.testing.assert_close(parameter[m], singles[m][index].detach(), rtol=1e-12, atol=1e-12)  # rounding
+    torch.testing.assert_close(parameters, torch.stack(singles).detach(), rtol=1e-12, atol=1e-12)  # rounding
 
 
 def run(change=None, rates=RATES, steps=5):
     generator = torch.Generator().manual_seed(1)
     parameters = draw(generator)
-    start = [p.clone() for p in parameters]
-    adam = MemberwiseAdam(parameters, 3)
-    for step in range(steps):
-        gradients = draw(generator)
+    start = parameters.clone()
+    adam = MemberwiseAdam(parameters)
+    for _ in range(steps):
+        gradient = draw(generator)
         if change is not None:
-            change(step, gradients)
-        adam.step(gradients, rates)
+            change(gradient)
+        adam.step(gradient, rates)
     return start, parameters
-
-
-def poison(value):
-    def change(step, gradients):
-        gradients[1][1] = value
-
-    return change
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e200])
 def test_a_member_with_gradients_that_are_not_finite_stands_still(value):
     """1e200 is finite, but its square is not."""
+
+    def poison(gradient):
+        gradient[1, 3] = value
+
     _, expected = run()
-    start, actual = run(poison(value))
-    for before, after, undisturbed in zip(start, actual, expected, strict=True):
-        assert torch.equal(after[1], before[1])
-        assert torch.equal(after[[0, 2]], undisturbed[[0, 2]])
+    start, actual = run(poison)
+    assert torch.equal(actual[1], start[1])
+    assert torch.equal(actual[[0, 2]], expected[[0, 2]])
 
 
 def test_one_bad_batch_is_passed_over():
     """Momentum does not carry the member on, and afterwards it goes on."""
     generator = torch.Generator().manual_seed(1)
     parameters = draw(generator)
-    adam = MemberwiseAdam(parameters, 3)
+    adam = MemberwiseAdam(parameters)
     for step in range(4):
-        gradients = draw(generator)
+        gradient = draw(generator)
         if step == 2:
-            gradients[1][1] = torch.nan
-        before = [p.clone() for p in parameters]
-        adam.step(gradients, RATES)
-        for old, new in zip(before, parameters, strict=True):
-            assert torch.equal(old[1], new[1]) == (step == 2)
-            assert torch.isfinite(new).all() and not torch.equal(old[0], new[0])
+            gradient[1, 3] = torch.nan
+        before = parameters.clone()
+        adam.step(gradient, RATES)
+        assert torch.equal(before[1], parameters[1]) == (step == 2)
+        assert torch.isfinite(parameters).all() and (parameters[0] != before[0]).all()
 
 
 def test_a_member_with_rate_zero_stands_still():
     _, expected = run()
     start, actual = run(rates=RATES * torch.tensor([1.0, 0.0, 1.0]))
-    for before, after, undisturbed in zip(start, actual, expected, strict=True):
-        assert torch.equal(after[1], before[1])
-        assert torch.equal(after[[0, 2]], undisturbed[[0, 2]])
+    assert torch.equal(actual[1], start[1])
+    assert torch.equal(actual[[0, 2]], expected[[0, 2]])
 
 
 def test_large_gradients_are_scaled_down_by_member():
     first, second = draw(torch.Generator().manual_seed(2)), draw(torch.Generator().manual_seed(2))
-    gradients = draw(torch.Generator().manual_seed(3))
-    huge = [g.clone() for g in gradients]
-    norm = torch.stack([g[1].square().sum() for g in gradients]).sum().sqrt()
-    for g in huge:
-        g[1] *= 1e6 / norm
-    plain, clipped = MemberwiseAdam(first, 3), MemberwiseAdam(second, 3)
-    # Adam's first step does not depend on the size of the gradient, the second remembers it.
-    for _ in range(2):
-        plain.step([g * torch.tensor([1, 10.0 / norm, 1]).view(3, *[1] * (g.dim() - 1)) for g in gradients], RATES)
-        clipped.step(huge, RATES)
-    for a, b in zip(first, second, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)  # rounding
+    gradient = draw(torch.Generator().manual_seed(3))
+    norms = gradient.norm(dim=1, keepdim=True)
+    huge = torch.where(torch.arange(3)[:, None] == 1, gradient * 1e6 / norms, gradient)
+    scaled = torch.where(torch.arange(3)[:, None] == 1, gradient * 10.0 / norms, gradient)
+    plain, clipped = MemberwiseAdam(first), MemberwiseAdam(second)
+    # Adam's first step does not depend on the size of the gradient, the third remembers it.
+    for own, other in ((scaled, huge), (gradient, gradient), (scaled, huge)):
+        plain.step(own, RATES)
+        clipped.step(other, RATES)
+    torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)  # rounding
 
 
 def test_plateau_halves_the_rate_of_the_member_that_is_stuck():
@@ -126,5 +130,13 @@ def test_one_cycle_rises_and_falls():
     assert values[0] == pytest.approx(1e-3) and values[200] == pytest.approx(1e-2) and values[-1] == pytest.approx(1e-5)
     assert (np.diff(values[:201]) > 0).all() and (np.diff(values[200:]) < 0).all()
     assert np.abs(np.diff(values)).max() < 1e-4  # no jump
-    rates.record(np.array([np.nan, 1.0]))
-    assert not rates.finished.any() and rates.best.tolist() == [np.inf, 1.0]
+    # The last weights count, better or not; a member that diverged has nothing to show.
+    assert rates.record(np.array([1.0, 1.0])).all() and rates.record(np.array([np.nan, 2.0])).tolist() == [False, True]
+    assert not rates.finished.any() and np.isnan(rates.best[0]) and rates.best[1] == 2.0
+
+
+def test_energies_gain_weight_while_the_rate_falls():
+    rates = LearningRates(Training(schedule="one-cycle", energy_weight_growth=8.0), 2)
+    values = np.array([rates.energy_factor(p) for p in np.linspace(0.0, 1.0, 101)])
+    assert (values[:21] == 1.0).all() and (np.diff(values[20:]) > 0).all() and values[-1] == pytest.approx(8.0)
+    assert LearningRates(Training(schedule="plateau", energy_weight_growth=8.0), 2).energy_factor(1.0) == 1.0

@@ -1,6 +1,5 @@
 """Real fits of small sets of frames labelled with ASE's EMT, and members that fail."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +12,9 @@ from ase.calculators.emt import EMT
 from alpot.config import Descriptor, Potential, Training
 from alpot.errors import PotentialError
 from alpot.potential.batch import Batch
-from alpot.potential.cross_validation import member_roles
-from alpot.potential.frame_cache import cache_frames
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.networks import ElementNetworks
-from alpot.potential.training import _Fit, train
+from alpot.potential.training import train
 
 POTENTIAL = Potential(
     members=3,
@@ -166,17 +163,17 @@ def test_plateau_ends_when_all_members_have_finished_and_keeps_their_best(alumin
         }
     )
     frames = aluminum[:16]
-    roles = member_roles([frame.key for frame in frames], 3, settings)
-    ensemble = copy.deepcopy(trained.ensemble)
-    fit = _Fit(ensemble, cache_frames(ensemble, frames), roles, settings, torch.Generator().manual_seed(7))
-    weights: list[list[torch.Tensor]] = []
-    history = fit.run(lambda line: weights.append([p.detach().clone() for p in fit.parameters]))
-    assert len(history) < 40
-    best = np.argmin([line.validation_loss for line in history], axis=0)
-    assert (best < len(history) - 1).any()  # otherwise the last weights would do
-    for member, epoch in enumerate(best):
-        for parameter, kept in zip(fit.parameters, weights[epoch], strict=True):
-            assert torch.equal(parameter[member], kept[member])
+    whole = train(frames, ["Al"], POTENTIAL, settings, seed=7, parent=trained.ensemble)
+    assert len(whole.history) < 40
+    best = np.argmin([line.validation_loss for line in whole.history], axis=0)
+    assert (best < len(whole.history) - 1).any()  # otherwise the last weights would do
+    for member, epoch in enumerate(best.tolist()):
+        # Rates do not depend on the number of epochs: this ends with what was this member's best epoch.
+        settings = settings.model_copy(update={"max_epochs": epoch + 1})
+        until_then = train(frames, ["Al"], POTENTIAL, settings, seed=7, parent=trained.ensemble)
+        for kept, expected in zip(weights_of(whole.ensemble), weights_of(until_then.ensemble), strict=True):
+            if len(kept) == POTENTIAL.members:
+                assert torch.equal(kept[member], expected[member])
 
 
 @pytest.fixture

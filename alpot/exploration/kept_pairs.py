@@ -1,0 +1,254 @@
+"""Neighbor pairs of all walkers, kept while atoms move by less than a skin allows; each is searched by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alpot.exploration.phase_space import PhaseSpace
+from alpot.potential.batch import Batch
+from alpot.potential.kernels import Geometry
+from alpot.potential.neighbors import NeighborSearch
+
+
+class Pairs(Protocol):
+    """Directed pairs of several frames as tensors, grouped by center.
+
+    Attributes:
+        first_pair: (n_atoms + 1,) int64; the pairs of center i are first_pair[i]:first_pair[i + 1].
+        neighbor: (n_pairs,) int32 atom index.
+        shift: (n_pairs, 3) int32 cell vectors to be added to the neighbor's position.
+    """
+
+    @property
+    def first_pair(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def neighbor(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def shift(self) -> Tensor: ...  # noqa: D102
+
+
+class PairSearch(Protocol):
+    """Finds pairs of frames where the tensors are."""
+
+    def __call__(self, positions: Tensor, cells: Tensor, pbc: Tensor, counts: Sequence[int], cutoff: float) -> Pairs:
+        """All pairs closer than a cutoff within each of several frames.
+
+        Args:
+            positions: (n_atoms, 3) float64 Å, one frame after the other.
+            cells: (n_frames, 3, 3) float64 Å.
+            pbc: (n_frames, 3) bool.
+            counts: number of atoms of each frame.
+            cutoff: Å.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorPairs:
+    """See ``Pairs``."""
+
+    first_pair: Tensor
+    neighbor: Tensor
+    shift: Tensor
+
+
+def search_on_host(positions: Tensor, cells: Tensor, pbc: Tensor, counts: Sequence[int], cutoff: float) -> TensorPairs:
+    """The ``PairSearch`` for tensors on the CPU."""
+    batch = Batch(
+        numbers=np.zeros(len(positions), dtype=np.int64),  # whatever they are: distances count
+        positions=positions.numpy(),
+        cells=cells.numpy(),
+        pbc=pbc.numpy(),
+        offsets=np.cumsum([0, *counts]),
+    )
+    found = NeighborSearch(cutoff).pairs(batch)
+    return TensorPairs(
+        first_pair=torch.from_numpy(found.first_pair),
+        neighbor=torch.from_numpy(found.neighbor),
+        shift=torch.from_numpy(found.shift),
+    )
+
+
+def search_for(device: torch.device) -> PairSearch:
+    """The search for a device."""
+    if device.type == "cuda":
+        from alpot.potential.neighbors_gpu import find_pairs  # needs Triton, which a machine without GPU may lack
+
+        return find_pairs
+    return search_on_host
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Pairs of one walker, as views of the pairs of several.
+
+    Attributes:
+        n_neighbors: (n_atoms,) int64.
+        neighbor: (n_pairs,) int32.
+        shift: (n_pairs, 3) int32.
+        first_atom: index that its first atom has in ``neighbor``.
+    """
+
+    n_neighbors: Tensor
+    neighbor: Tensor
+    shift: Tensor
+    first_atom: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margins:
+    """How far the atoms may be from where they were searched, in each of some steps.
+
+    Attributes:
+        positions, searched_at: (n_atoms, 3) Å, now and when searched.
+        undo_growth: (n_steps, n_atoms, 1) by which positions are scaled back into the cell as it was when searched;
+            None where no cell has changed.
+        allowance: (n_steps, n_atoms) Å; negative where the cell alone has used up the skin.
+    """
+
+    positions: Tensor
+    searched_at: Tensor
+    undo_growth: Tensor | None
+    allowance: Tensor
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps."""
+        return len(self.allowance)
+
+    def displacements(self, step: int) -> Tensor:
+        """(n_atoms,) Å between where the atoms are and where they were searched, in the cell as it was."""
+        positions = self.positions if self.undo_growth is None else self.positions * self.undo_growth[step]
+        return torch.linalg.vector_norm(positions - self.searched_at, dim=1)
+
+    def excess(self, step: int) -> Tensor:
+        """(n_atoms,) Å by which displacements exceed the allowance of a step; at most 0 where no pair is missing."""
+        return self.displacements(step) - self.allowance[step]
+
+
+class KeptPairs:
+    """Pairs of the walkers of a phase space within cutoff + skin.
+
+    Motion is split into the growth of the cell, by a factor λ, and displacements d in the cell as it was when the pairs
+    were searched: distances shrink by λ and by 2 d at most, so that no pair closer than the cutoff is missing as long
+    as λ (cutoff + skin − 2 d) ≥ cutoff.
+
+    Args:
+        space: the walkers.
+        search: how pairs are found.
+        cutoff: Å.
+        skin: Å.
+    """
+
+    def __init__(self, space: PhaseSpace, search: PairSearch, cutoff: float, skin: float) -> None:
+        self._space = space
+        self._search = search
+        self._cutoff = cutoff
+        self._skin = skin
+        self._parts: list[_Part] = []
+        self._edges: NDArray[np.float64] = np.empty(0)
+
+    def append(self) -> None:
+        """Search the walkers that were added last."""
+        first = len(self._parts)
+        self._edges = np.append(self._edges, self._space.edges[first:])
+        self._parts += self._find(range(first, len(self._space.walkers)))
+
+    def renew(self, slots: Sequence[int], edges: NDArray[np.float64]) -> None:
+        """Search some walkers again, when the edges of all are (n_walkers,), see ``Course``."""
+        self._edges[slots] = edges[slots]
+        for slot, part in zip(slots, self._find(slots), strict=True):
+            self._parts[slot] = part
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Drop the pairs of all walkers but those in some slots."""
+        self._parts = [self._parts[slot] for slot in slots]
+        self._edges = self._edges[list(slots)]
+
+    def _find(self, slots: Sequence[int]) -> list[_Part]:
+        atoms, cells = self._space.atoms, self._space.cells
+        spans = [slice(*self._space.span(slot)) for slot in slots]
+        for span in spans:
+            atoms.searched_at[span] = atoms.positions[span]
+        positions = torch.cat([atoms.positions[span] for span in spans])
+        counts = [span.stop - span.start for span in spans]
+        which = list(slots)
+        found = self._search(positions, cells.cells[which], cells.pbc[which], counts, self._cutoff + self._skin)
+        offsets = torch.tensor(np.cumsum(counts), device=positions.device)
+        return _split(found, counts, np.diff(found.first_pair[offsets].tolist(), prepend=0).tolist())
+
+    def growth(self, slot: int, edges: NDArray[np.float64]) -> float:
+        """λ of one walker when the edges of all are (n_walkers,)."""
+        return float(edges[slot] / self._edges[slot])
+
+    def allowances(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., n_walkers) largest d in Å for present edges (..., n_walkers)."""
+        growth = edges / self._edges
+        return np.asarray(0.5 * (self._cutoff + self._skin - self._cutoff / growth))
+
+    def margins(self, edges: NDArray[np.float64]) -> Margins:
+        """Margins of the steps after which the edges are (n_steps, n_walkers)."""
+        undo = None if (edges == self._edges).all() else self._space.of_atoms(self._edges / edges).unsqueeze(2)
+        return Margins(
+            positions=self._space.atoms.positions,
+            searched_at=self._space.atoms.searched_at,
+            undo_growth=undo,
+            allowance=self._space.of_atoms(self.allowances(edges)),
+        )
+
+    def geometry(self, first: int = 0) -> Geometry:
+        """All walkers from one slot on, as views of what moves: good until pairs or walkers change."""
+        begin, _ = self._space.span(first)
+        parts = self._parts[first:]
+        joined = _join(parts)
+        # From now on views of the joined pairs, so that the memory of what was joined is free again.
+        counts, n_pairs = zip(*((len(part.n_neighbors), len(part.neighbor)) for part in parts), strict=True)
+        self._parts[first:] = _split(joined, counts, n_pairs)
+        atoms = self._space.atoms
+        return Geometry(
+            species=atoms.species[begin:],
+            positions=atoms.positions[begin:],
+            cells=self._space.cells.cells[first:],
+            frame=self._space.walker[begin:] - first,
+            first_pair=joined.first_pair,
+            neighbor=joined.neighbor,
+            shift=joined.shift,
+        )
+
+
+def _split(pairs: Pairs, counts: Sequence[int], n_pairs: Sequence[int]) -> list[_Part]:
+    """The pairs of each frame, which have ``counts`` atoms and ``n_pairs`` pairs."""
+    columns = zip(
+        pairs.first_pair.diff().split(list(counts)),
+        pairs.neighbor.split(list(n_pairs)),
+        pairs.shift.split(list(n_pairs)),
+        np.cumsum([0, *counts[:-1]]).tolist(),
+        strict=True,
+    )
+    return [
+        _Part(n_neighbors=n_neighbors, neighbor=neighbor, shift=shift, first_atom=first_atom)
+        for n_neighbors, neighbor, shift, first_atom in columns
+    ]
+
+
+def _join(parts: Sequence[_Part]) -> TensorPairs:
+    """The pairs of all parts, atoms counted through."""
+    first_atoms = np.cumsum([0, *(len(part.n_neighbors) for part in parts)]).tolist()
+    n_neighbors = torch.cat([part.n_neighbors for part in parts])
+    first_pair = n_neighbors.new_zeros(len(n_neighbors) + 1)
+    torch.cumsum(n_neighbors, 0, out=first_pair[1:])
+    neighbors = [
+        part.neighbor if part.first_atom == first_atom else part.neighbor + (first_atom - part.first_atom)
+        for part, first_atom in zip(parts, first_atoms[:-1], strict=True)
+    ]
+    return TensorPairs(
+        first_pair=first_pair, neighbor=torch.cat(neighbors), shift=torch.cat([part.shift for part in parts])
+    )

@@ -1,0 +1,270 @@
+"""Where the atoms of all walkers are and how they move, as tensors on one device; forces come from elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import units
+from ase.data import covalent_radii
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alpot.exploration.rows import Rows
+from alpot.exploration.schedules import values
+from alpot.exploration.walker import Walker
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtomRows:
+    """What is known of each atom.
+
+    Attributes:
+        species: (n_atoms,) int32 element indices.
+        radii: (n_atoms,) covalent radii, Å.
+        masses: (n_atoms, 1) amu.
+        positions, velocities, forces: (n_atoms, 3) Å, ASE's units, eV/Å.
+        searched_at: (n_atoms, 3) Å where it was when its neighbors were searched.
+        good_positions: (n_atoms, 3) Å at the last check that its walker passed.
+    """
+
+    species: Tensor
+    radii: Tensor
+    masses: Tensor
+    positions: Tensor
+    velocities: Tensor
+    forces: Tensor
+    searched_at: Tensor
+    good_positions: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkerRows:
+    """What is known of each walker: ``pbc`` (n_walkers, 3), ``cells`` and ``good_cells`` (n_walkers, 3, 3) Å."""
+
+    pbc: Tensor
+    cells: Tensor
+    good_cells: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What of the next steps is known beforehand.
+
+    Attributes:
+        kicks: (n_steps, n_atoms, 3) what the heat bath adds to the velocities.
+        edges: (n_steps + 1, n_walkers) length of the cells' edges, before the first step and after each, relative to
+            that at a density of 1 g/cm³; always 1 where the density is constant.
+        growth: (n_steps, n_walkers) ratio of successive edges; None where no density changes.
+        growth_of_atoms: (n_steps, n_atoms, 1) the same for each atom.
+    """
+
+    kicks: Tensor
+    edges: NDArray[np.float64]
+    growth: Tensor | None
+    growth_of_atoms: Tensor | None
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps."""
+        return len(self.kicks)
+
+
+class PhaseSpace:
+    """Positions, velocities and cells of walkers of any size, one after the other.
+
+    The time step is BAOAB (Leimkuhler & Matthews, J. Chem. Phys. 138, 174102 (2013)), followed by the rescaling to
+    ρ(t): ``kick``, ``move``, new forces, ``kick``.
+
+    Args:
+        timestep: fs.
+        friction: 1/fs.
+        device: where the tensors live.
+
+    Attributes:
+        timestep: in ASE's unit of time.
+        walkers: in the order of their atoms.
+        offsets: (n_walkers + 1,) walker w owns the atoms offsets[w]:offsets[w + 1].
+        walker: (n_atoms,) int32 index of each atom's walker.
+    """
+
+    def __init__(self, timestep: float, friction: float, device: torch.device) -> None:
+        self.device = device
+        self.walkers: list[Walker] = []
+        self._noise: list[torch.Generator] = []
+        self.timestep = timestep * units.fs
+        self._picoseconds = timestep * 1e-3
+        self._kept_share = math.exp(-friction * timestep)  # of the velocities, in O
+        self._atoms = Rows(_atom_rows([], torch.empty(0, dtype=torch.int32), device))
+        self._cells = Rows(_walker_rows([], device))
+        self._number_atoms()
+
+    @property
+    def atoms(self) -> AtomRows:
+        """All atoms."""
+        return self._atoms.used
+
+    @property
+    def cells(self) -> WalkerRows:
+        """All cells."""
+        return self._cells.used
+
+    def append(self, walkers: Sequence[Walker], species: Tensor) -> None:
+        """Add walkers at their starts; forces are zero until they are set.
+
+        Args:
+            walkers: with step 0.
+            species: (n_atoms,) element indices of their atoms.
+        """
+        self._atoms.append(_atom_rows(walkers, species, self.device))
+        self._cells.append(_walker_rows(walkers, self.device))
+        self.walkers.extend(walkers)
+        self._noise.extend(torch.Generator(self.device).manual_seed(walker.seed) for walker in walkers)
+        self._number_atoms()
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Drop all walkers but those in some slots (ascending)."""
+        rows = np.concatenate([np.arange(0), *(np.arange(*self.span(slot)) for slot in slots)])
+        self._atoms.keep(torch.from_numpy(rows).to(self.device))
+        self._cells.keep(torch.tensor(slots, dtype=torch.int64, device=self.device))
+        self.walkers = [self.walkers[slot] for slot in slots]
+        self._noise = [self._noise[slot] for slot in slots]
+        self._number_atoms()
+
+    def span(self, slot: int) -> tuple[int, int]:
+        """Begin and end of the atoms of one walker."""
+        return int(self._first_atom[slot]), int(self._first_atom[slot + 1])
+
+    def _number_atoms(self) -> None:
+        counts = [len(walker) for walker in self.walkers]
+        self._first_atom = np.cumsum([0, *counts])
+        self.offsets = torch.from_numpy(self._first_atom).to(self.device)
+        owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self.walker = torch.from_numpy(owner).to(self.device)
+
+    def course(self, n_steps: int) -> Course:
+        """Draw the noise of the next steps, and look up T(t) and ρ(t).
+
+        The random numbers of a walker depend on its seed and on how many steps were asked for in each call.
+        """
+        times = self._times(np.arange(n_steps + 1))
+        temperatures = values([walker.temperature for walker in self.walkers], times[:-1])
+        strength = np.sqrt((1.0 - self._kept_share**2) * units.kB * temperatures)
+        shapes = [(n_steps, len(walker), 3) for walker in self.walkers]
+        # Each walker's numbers are drawn into memory of their own: where they go must not change what they are.
+        kicks = torch.cat([self._normal(*pair) for pair in zip(shapes, self._noise, strict=True)], dim=1)
+        kicks *= self.of_atoms(strength).unsqueeze(2) / self.atoms.masses.sqrt()
+        edges = self._edges_at(times)
+        if (edges == edges[0]).all():
+            return Course(kicks=kicks, edges=edges, growth=None, growth_of_atoms=None)
+        growth = edges[1:] / edges[:-1]
+        return Course(
+            kicks=kicks,
+            edges=edges,
+            growth=torch.from_numpy(growth).to(self.device),
+            growth_of_atoms=self.of_atoms(growth).unsqueeze(2),
+        )
+
+    def _normal(self, shape: tuple[int, int, int], noise: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=noise, dtype=torch.float64, device=self.device)
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(n_walkers,) present lengths of the cells' edges, as in ``Course``."""
+        return self._edges_at(self._times(np.zeros(1, dtype=np.int64)))[0]
+
+    def _times(self, steps_ahead: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n_steps, n_walkers) ps at some steps from now on."""
+        steps = np.array([walker.step for walker in self.walkers]) + steps_ahead[:, None]
+        return np.asarray(steps * self._picoseconds, dtype=np.float64)
+
+    def _edges_at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        edges = np.ones_like(times)
+        for slot, walker in enumerate(self.walkers):
+            if walker.density is not None and not walker.density.is_constant:
+                edges[:, slot] = np.cbrt(1.0 / values([walker.density], times[:, slot, None])[:, 0])
+        return edges
+
+    def of_atoms(self, of_walkers: NDArray[np.float64]) -> Tensor:
+        """(..., n_atoms) the value of its walker for each atom, from (..., n_walkers)."""
+        return torch.from_numpy(of_walkers).to(self.device).index_select(-1, self.walker)
+
+    def kick(self) -> None:
+        """Half a time step of acceleration (B)."""
+        self.atoms.velocities.addcdiv_(self.atoms.forces, self.atoms.masses, value=0.5 * self.timestep)
+
+    def move(self, course: Course, step: int) -> None:
+        """A, O, A of one step of a course, then ρ(t): cell and positions are rescaled isotropically."""
+        positions, velocities = self.atoms.positions, self.atoms.velocities
+        positions.add_(velocities, alpha=0.5 * self.timestep)
+        torch.add(course.kicks[step], velocities, alpha=self._kept_share, out=velocities)
+        positions.add_(velocities, alpha=0.5 * self.timestep)
+        if course.growth is not None and course.growth_of_atoms is not None:
+            positions.mul_(course.growth_of_atoms[step])
+            self.cells.cells.mul_(course.growth[step, :, None, None])
+
+    def saved(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Copies of what ``kick`` and ``move`` change; for ``restore``."""
+        return self.atoms.positions.clone(), self.atoms.velocities.clone(), self.cells.cells.clone()
+
+    def restore(self, saved: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Go back to what was saved."""
+        present = (self.atoms.positions, self.atoms.velocities, self.cells.cells)
+        for tensor, earlier in zip(present, saved, strict=True):
+            tensor.copy_(earlier)
+
+    def park(self, slot: int, growth: float) -> None:
+        """Put a walker that cannot go on at rest where it was last searched, so that it disturbs nobody.
+
+        Args:
+            slot: which.
+            growth: of its cell since then.
+        """
+        atoms = slice(*self.span(slot))
+        torch.mul(self.atoms.searched_at[atoms], growth, out=self.atoms.positions[atoms])
+        self.atoms.velocities[atoms] = 0.0
+
+    def note_good(self) -> None:
+        """Remember the present frames as good ones."""
+        self.atoms.good_positions.copy_(self.atoms.positions)
+        self.cells.good_cells.copy_(self.cells.cells)
+
+    def frame(self, slot: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Present positions (n_atoms, 3) and cell (3, 3) of one walker, Å, as arrays of their own."""
+        return self._host(slot, self.atoms.positions, self.cells.cells)
+
+    def good_frame(self, slot: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same at the last check that the walker passed."""
+        return self._host(slot, self.atoms.good_positions, self.cells.good_cells)
+
+    def _host(self, slot: int, positions: Tensor, cells: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        begin, end = self.span(slot)
+        return positions[begin:end].cpu().numpy().copy(), cells[slot].cpu().numpy().copy()
+
+
+def _atom_rows(walkers: Sequence[Walker], species: Tensor, device: torch.device) -> AtomRows:
+    def column(arrays: list[NDArray[np.float64]], *shape: int) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.empty((0, *shape)), *arrays])).to(device)
+
+    starts = [walker.start for walker in walkers]
+    positions = column([atoms.positions for atoms in starts], 3)
+    return AtomRows(
+        species=species.to(device=device, dtype=torch.int32),
+        radii=column([covalent_radii[atoms.numbers] for atoms in starts]),
+        masses=column([atoms.get_masses()[:, None] for atoms in starts], 1),
+        positions=positions,
+        velocities=column([atoms.get_velocities() for atoms in starts], 3),
+        forces=torch.zeros_like(positions),
+        searched_at=positions,
+        good_positions=positions,
+    )
+
+
+def _walker_rows(walkers: Sequence[Walker], device: torch.device) -> WalkerRows:
+    cells = np.array([walker.start.cell.array for walker in walkers], dtype=np.float64).reshape(-1, 3, 3)
+    pbc = np.array([walker.start.pbc for walker in walkers], dtype=bool).reshape(-1, 3)
+    on_device = torch.from_numpy(cells).to(device)
+    return WalkerRows(pbc=torch.from_numpy(pbc).to(device), cells=on_device, good_cells=on_device)

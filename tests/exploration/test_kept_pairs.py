@@ -1,0 +1,120 @@
+"""No pair is missing as long as the margins say so."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from alpot.exploration.kept_pairs import KeptPairs, search_on_host
+from alpot.exploration.phase_space import PhaseSpace
+from alpot.exploration.walker import Walker
+from alpot.potential.batch import Batch
+from alpot.potential.kernels import Geometry
+from alpot.potential.neighbors import NeighborSearch
+
+CUTOFF, SKIN = 4.5, 0.6
+
+
+@pytest.fixture
+def walkers(settings_of, crystal) -> list[Walker]:
+    open_frame = crystal(3, (2, 2, 1))
+    open_frame.pbc = (True, False, False)
+    frames = [crystal(0), Atoms("Al", cell=[3.0] * 3, pbc=True), crystal(1, (2, 1, 1)), open_frame, Atoms("Al")]
+    return [
+        Walker.begin(atoms, settings_of(density_end=(1.0, 5.0)), np.random.default_rng(i))
+        for i, atoms in enumerate(frames)
+    ]
+
+
+@pytest.fixture
+def space(walkers) -> PhaseSpace:
+    space = PhaseSpace(1.0, 0.02, torch.device("cpu"))
+    space.append(walkers, torch.zeros(sum(map(len, walkers))))
+    return space
+
+
+def rows_of(geometry: Geometry, cutoff: float) -> set[tuple[int, ...]]:
+    """(center, neighbor, shift) of all pairs closer than the cutoff."""
+    center = torch.repeat_interleave(torch.arange(geometry.n_atoms), geometry.first_pair.diff())
+    cells = geometry.cells[geometry.frame.long()[center]]
+    images = (geometry.shift[:, None].double() @ cells)[:, 0]
+    vectors = geometry.positions[geometry.neighbor.long()] + images - geometry.positions[center]
+    rows = torch.cat([center[:, None], geometry.neighbor[:, None], geometry.shift], dim=1)
+    return set(map(tuple, rows[vectors.norm(dim=1) < cutoff].tolist()))
+
+
+def expected_rows(space: PhaseSpace) -> set[tuple[int, ...]]:
+    frames = []
+    for slot, walker in enumerate(space.walkers):
+        positions, cell = space.frame(slot)
+        frames.append(Atoms(walker.start.numbers, positions=positions, cell=cell, pbc=walker.start.pbc))
+    batch = Batch.from_atoms(frames)
+    pairs = NeighborSearch(CUTOFF).pairs(batch)
+    return set(zip(pairs.center.tolist(), pairs.neighbor.tolist(), *pairs.shift.T.tolist(), strict=True))
+
+
+def test_the_walkers_pairs_are_joined(space, walkers):
+    pairs = KeptPairs(space, search_on_host, CUTOFF, 0.0)
+    pairs.append()
+    geometry = pairs.geometry()
+    assert rows_of(geometry, CUTOFF) == expected_rows(space)
+    assert geometry.frame.tolist() == np.repeat(range(5), [len(walker) for walker in walkers]).tolist()
+    pairs.keep([2, 4])
+    space.keep([2, 4])
+    assert rows_of(pairs.geometry(), CUTOFF) == expected_rows(space)
+    space.append([walkers[3]], torch.zeros(len(walkers[3])))
+    pairs.append()
+    assert rows_of(pairs.geometry(), CUTOFF) == expected_rows(space)
+    last = pairs.geometry(first=2)
+    assert last.n_frames == 1 and last.frame.unique().tolist() == [0]
+    assert {(i + 9, j + 9, *shift) for i, j, *shift in rows_of(last, CUTOFF)} <= expected_rows(space)
+
+
+def test_no_pair_is_missing_within_the_margins(space):
+    """Random motions and growths, near the limit: whoever is not over it has all its pairs."""
+    rng = np.random.default_rng(0)
+    pairs = KeptPairs(space, search_on_host, CUTOFF, SKIN)
+    pairs.append()
+    start, cells, edges = space.atoms.positions.clone(), space.cells.cells.clone(), space.edges
+    verdicts = []
+    for _ in range(60):
+        growth = rng.uniform(0.95, 1.05, len(space.walkers))
+        growth[3:] = 1.0  # no density without full periodicity
+        direction = rng.normal(size=start.shape)
+        direction *= rng.uniform(0.1, 0.4) / np.linalg.norm(direction, axis=1, keepdims=True)
+        space.atoms.positions.copy_((start + torch.from_numpy(direction)) * space.of_atoms(growth)[:, None])
+        space.cells.cells.copy_(cells * torch.from_numpy(growth)[:, None, None])
+        margins = pairs.margins((edges * growth)[None])
+        is_inside = torch.segment_reduce(margins.excess(0), "max", offsets=space.offsets) <= 0
+        missing = expected_rows(space) - rows_of(pairs.geometry(), CUTOFF)
+        assert not {int(space.walker[center]) for center, *_ in missing} & set(is_inside.nonzero()[:, 0].tolist())
+        verdicts.append((is_inside.tolist(), bool(missing)))
+        np.testing.assert_allclose(margins.displacements(0), np.linalg.norm(direction, axis=1), rtol=1e-9)
+    # The test has teeth: some are inside, some are not, and some of these do lack pairs.
+    assert any(any(inside) for inside, _ in verdicts) and any(missing for _, missing in verdicts)
+
+
+def test_a_walker_is_searched_by_itself(space):
+    searched = []
+
+    def search(positions, cells, pbc, counts, cutoff):
+        searched.append(list(counts))
+        return search_on_host(positions, cells, pbc, counts, cutoff)
+
+    pairs = KeptPairs(space, search, CUTOFF, SKIN)
+    pairs.append()
+    space.atoms.positions.add_(1.0)
+    pairs.renew([0, 2], space.edges)
+    assert searched == [[4, 1, 8, 16, 1], [4, 8]]
+    displacements = pairs.margins(space.edges[None]).displacements(0)
+    per_walker = torch.segment_reduce(displacements, "max", offsets=space.offsets)
+    np.testing.assert_allclose(per_walker, [0, 3**0.5, 0, 3**0.5, 3**0.5], atol=1e-12)
+    assert rows_of(pairs.geometry(), CUTOFF) == expected_rows(space)
+
+
+def test_allowances_are_those_of_the_skin(space):
+    pairs = KeptPairs(space, search_on_host, CUTOFF, SKIN)
+    pairs.append()
+    assert pairs.allowances(space.edges) == pytest.approx(0.5 * SKIN)
+    # A cell that shrinks by more than the skin leaves nothing.
+    assert (pairs.allowances(space.edges * CUTOFF / (CUTOFF + SKIN) * 0.999) < 0).all()
