@@ -1,4 +1,4 @@
-"""Losses of all members on some frames and their exact gradients by the weights; compiled for the CPU.
+"""Losses of all members on batches of frames, their exact gradients by the weights, and descent; compiled for the CPU.
 
 No graph is recorded: networks are evaluated, the Jacobian turns their gradients into forces, the derivative of the loss
 by energies, forces and virials goes back through both (``jacobian_products``, ``double_backward``).
@@ -24,6 +24,7 @@ from alpot.potential.frame_cache import FrameCache
 from alpot.potential.jacobian import Functions, Jacobian
 from alpot.potential.jacobian_products import Scratch, add_forces, gradients_from_forces
 from alpot.potential.matrix_tiles import COLUMNS, COMPILE, COMPILE_INNER, ROWS, clear
+from alpot.potential.optimizer import AdamSettings, update_members
 from alpot.potential.simd import load, store
 
 Array = NDArray[Any]
@@ -89,6 +90,23 @@ class Targets(NamedTuple):
         )
 
 
+class Weights(NamedTuple):
+    """Of all members, (M, n_elements · shape.size) each.
+
+    Attributes:
+        parameters: of all networks, see ``NetworkShape``.
+        transposed: the matrices among them, see ``transpose_weights``; scratch.
+        gradient: of Σ shares · losses on the last batch.
+        first, second: moments of the optimizer.
+    """
+
+    parameters: Array
+    transposed: Array
+    gradient: Array
+    first: Array
+    second: Array
+
+
 class Workspace(NamedTuple):
     """Intermediate results of one chunk.
 
@@ -101,7 +119,7 @@ class Workspace(NamedTuple):
         activity: (M, n_rows · n_neurons) arrays.
         layers: (2, n_rows · widest layer).
         forces: (most atoms of a frame · 3 · M,), then the derivative of the loss by them.
-        virials: (6 · M,) likewise.
+        virials, energies: (6 · M,), (M,) likewise.
         products: scratch of the products with the Jacobian.
     """
 
@@ -115,6 +133,7 @@ class Workspace(NamedTuple):
     layers: Array
     forces: Array
     virials: Array
+    energies: NDArray[np.float64]
     products: Scratch
 
     @classmethod
@@ -138,6 +157,7 @@ class Workspace(NamedTuple):
             layers=np.zeros((2, n_rows * int(shape.widths[1:].max())), dtype),
             forces=np.zeros(largest * 3 * whole, dtype),
             virials=np.zeros(6 * whole, dtype),
+            energies=np.zeros(n_members),
             products=Scratch.allocate(frames.functions, most_pairs, most_items, whole),
         )
 
@@ -220,123 +240,179 @@ def _score_frame(
 
 
 @njit(**COMPILE_INNER)
+def _begin_batch(weights: Weights, shape: NetworkShape, n_elements: int) -> None:
+    for m in range(len(weights.parameters)):
+        clear(weights.gradient[m])
+        for e in range(n_elements):
+            own = slice(e * shape.size, (e + 1) * shape.size)
+            transpose_weights(weights.parameters[m, own], shape, weights.transposed[m, own])
+
+
+@njit(**COMPILE_INNER)
 def _evaluate_networks(
-    parameters: Array, transposed: Array, shape: NetworkShape, work: Workspace, element_begin: NDArray[np.int64]
+    weights: Weights, shape: NetworkShape, work: Workspace, element_begin: NDArray[np.int64]
 ) -> None:
-    n_neurons, size = shape.neurons[-1] + shape.widths[-1], shape.size
-    for m in range(len(parameters)):
+    n_neurons = shape.neurons[-1] + shape.widths[-1]
+    for m in range(len(weights.parameters)):
         for e in range(len(element_begin) - 1):
             begin, end = element_begin[e], element_begin[e + 1]
+            own = slice(e * shape.size, (e + 1) * shape.size)
             if end > begin:
                 evaluate_network(
-                    parameters[m, e * size : (e + 1) * size], transposed[m, e * size : (e + 1) * size], shape,
-                    work.x[begin:end], _part_of(work.activity, m, begin * n_neurons, end * n_neurons),
-                    work.outputs[m, begin:end], work.gradients[m, begin:end],
+                    weights.parameters[m, own], weights.transposed[m, own], shape, work.x[begin:end],
+                    _part_of(work.activity, m, begin * n_neurons, end * n_neurons), work.outputs[m, begin:end],
+                    work.gradients[m, begin:end],
                 )  # fmt: skip
 
 
 @njit(**COMPILE_INNER)
 def _add_gradients(
-    parameters: Array, transposed: Array, shape: NetworkShape, work: Workspace, element_begin: NDArray[np.int64],
-    m: int, gradient: Array,
-) -> None:  # fmt: skip
-    n_neurons, size = shape.neurons[-1] + shape.widths[-1], shape.size
+    weights: Weights, shape: NetworkShape, work: Workspace, element_begin: NDArray[np.int64], m: int
+) -> None:
+    n_neurons = shape.neurons[-1] + shape.widths[-1]
     for e in range(len(element_begin) - 1):
         begin, end = element_begin[e], element_begin[e + 1]
+        own = slice(e * shape.size, (e + 1) * shape.size)
         if end > begin:
             add_gradient(
-                parameters[m, e * size : (e + 1) * size], transposed[m, e * size : (e + 1) * size], shape,
-                work.x[begin:end], _part_of(work.activity, m, begin * n_neurons, end * n_neurons),
-                work.by_outputs[m, begin:end], work.gradients[m, begin:end], work.layers,
-                gradient[m, e * size : (e + 1) * size],
+                weights.parameters[m, own], weights.transposed[m, own], shape, work.x[begin:end],
+                _part_of(work.activity, m, begin * n_neurons, end * n_neurons), work.by_outputs[m, begin:end],
+                work.gradients[m, begin:end], work.layers, weights.gradient[m, own],
             )  # fmt: skip
 
 
+@njit(**COMPILE_INNER)
+def _clear_padding(work: Workspace, n_atoms: int, element_begin: NDArray[np.int64]) -> None:
+    """Rows that are no atoms, behind those of each element, must not count in the gradient."""
+    row = 0
+    for e in range(len(element_begin) - 1):
+        n_own = 0
+        for atom in range(n_atoms):
+            n_own += element_begin[e] <= work.row_of[atom] < element_begin[e + 1]
+        for row in range(element_begin[e] + n_own, element_begin[e + 1]):
+            for m in range(len(work.outputs)):
+                clear(work.gradients[m, row])
+                work.by_outputs[m, row] = 0.0
+
+
+@njit(**COMPILE_INNER)
+def _score_frame_and_go_back(
+    frames: Frames, targets: Targets, frame: int, following: int, first: int, shares: Array, jacobian: Jacobian,
+    is_stored: bool, work: Workspace, losses: Array,
+) -> None:  # fmt: skip
+    """Forces and losses of one frame of a chunk; its rows become the derivatives of the loss.
+
+    Args:
+        frames, targets, jacobian, is_stored, work: as of ``run_batches``.
+        frame: its index.
+        following: index of the frame that is next, or −1.
+        first: its first atom's place in the chunk.
+        shares: (M,) what it counts in each member's loss.
+        losses: (3, M) filled.
+    """
+    f, n_members, whole = frames.functions, len(work.outputs), len(work.gradients)
+    begin, end = frames.offsets[frame], frames.offsets[frame + 1]
+    n = end - begin
+    rows, species = work.row_of[first : first + n], frames.species[begin:end]
+    forces, virials, energies = work.forces[: n * 3 * whole], work.virials, work.energies
+    with_virials = targets.virial_weights[frame] > 0.0
+    center, next_centers = begin, (0, 0)
+    if not is_stored:
+        center = first
+        fill_jacobian(frames.geometry, f, begin, end, jacobian, center, with_virials, work.features[:n])
+        scale_jacobian(jacobian, f, center, center + n, species, frames.scales, with_virials)
+    elif following >= 0:
+        next_centers = (frames.offsets[following], frames.offsets[following + 1])
+    clear(forces)
+    clear(virials)
+    add_forces(jacobian, f, center, rows, work.gradients, work.products, forces, virials, with_virials)
+    for m in range(n_members):
+        energies[m] = 0.0
+        for i in range(n):
+            energies[m] += work.outputs[m, rows[i]] * frames.energy_scales[species[i]]
+    _score_frame(targets, frame, slice(begin, end), energies, forces, virials, shares, losses)
+    for m in range(n_members):
+        for i in range(n):
+            work.by_outputs[m, rows[i]] = energies[m] * frames.energy_scales[species[i]]
+    if shares.any():
+        gradients_from_forces(
+            jacobian, f, center, rows, forces, virials, with_virials, next_centers, work.products, work.gradients
+        )
+    else:
+        for m in range(n_members):
+            for i in range(n):
+                clear(work.gradients[m, rows[i]])
+
+
+@njit(**COMPILE_INNER)
+def _end_of_chunk(offsets: NDArray[np.int64], order: NDArray[np.int64], begin: int, end: int) -> int:
+    """Consecutive frames with at most ``ATOMS_PER_CHUNK`` atoms together, or one larger frame."""
+    n_atoms = 0
+    for place in range(begin, end):
+        n_atoms += offsets[order[place] + 1] - offsets[order[place]]
+        if n_atoms > ATOMS_PER_CHUNK and place > begin:
+            return place
+    return end
+
+
 @njit(**COMPILE)
-def add_chunk(
-    parameters: Array,
-    transposed: Array,
-    is_first: bool,
+def run_batches(
+    weights: Weights,
     shape: NetworkShape,
     frames: Frames,
     targets: Targets,
-    chunk: NDArray[np.int64],
+    order: NDArray[np.int64],
+    batch_frames: int,
     shares: Array,
+    rates: Array,
+    adam: AdamSettings,
+    steps: int,
     jacobian: Jacobian,
     is_stored: bool,
     work: Workspace,
     losses: Array,
-    gradient: Array,
 ) -> None:
-    """Losses of all members on some frames, and the gradient of Σ shares · losses.
+    """Losses of all members on batches of frames, with a step of the optimizer after each.
 
     Args:
-        parameters: (M, n_elements · shape.size) of all networks.
-        transposed: as ``parameters``; scratch.
-        is_first: of the chunks of a batch, between which the weights stay the same and gradients are summed.
+        weights: see there; changed.
         shape: of the network of each element.
         frames, targets: see there.
-        chunk: (n,) indices of frames, no more atoms together than the work space has rows.
-        shares: (n, M) what each of them counts in each member's loss.
-        jacobian: of all frames; or room for this chunk, if it is not stored.
+        order: (n,) indices of frames.
+        batch_frames: that many of them make a batch.
+        shares: (n, M) what each counts in each member's loss, of which the gradient is taken.
+        rates: (n_batches, M) learning rates; (0, M) for the gradient only.
+        adam: settings of the optimizer.
+        steps: that it has made before.
+        jacobian: of all frames; or room for one chunk, if it is not stored.
         is_stored: which of the two.
         work: work space.
-        losses: (n, 3, M) filled, by energy, forces and virial.
-        gradient: as ``parameters``, filled or added to.
+        losses: (n, 3, M) filled, by energy, forces and virial, each before its batch's step.
     """
-    f, n_members, whole = frames.functions, len(parameters), len(work.gradients)
-    if is_first:
-        for m in range(n_members):
-            clear(gradient[m])
-            for e in range(f.n_elements):
-                own = slice(e * shape.size, (e + 1) * shape.size)
-                transpose_weights(parameters[m, own], shape, transposed[m, own])
-    element_begin, energies = np.zeros(f.n_elements + 1, np.int64), np.zeros(n_members)
-    n_atoms = _arrange(frames, chunk, work, element_begin)
-    _evaluate_networks(parameters, transposed, shape, work, element_begin)
-    is_padding = np.ones(element_begin[-1], np.bool_)
-    for atom in range(n_atoms):
-        is_padding[work.row_of[atom]] = False
-    for row in range(element_begin[-1]):
-        if is_padding[row]:
-            for m in range(n_members):
-                clear(work.gradients[m, row])
-                work.by_outputs[m, row] = 0.0
-    first = 0
-    for index in range(len(chunk)):
-        frame = chunk[index]
-        begin, end = frames.offsets[frame], frames.offsets[frame + 1]
-        n = end - begin
-        rows, forces = work.row_of[first : first + n], work.forces[: n * 3 * whole]
-        with_virials = targets.virial_weights[frame] > 0.0
-        center = begin if is_stored else first
-        if not is_stored:
-            features = work.features[:n]
-            fill_jacobian(frames.geometry, f, begin, end, jacobian, center, with_virials, features)
-            scale_jacobian(jacobian, f, center, center + n, frames.species[begin:end], frames.scales, with_virials)
-        clear(forces)
-        clear(work.virials)
-        add_forces(jacobian, f, center, rows, work.gradients, work.products, forces, work.virials, with_virials)
-        for m in range(n_members):
-            energies[m] = 0.0
-            for i in range(n):
-                energies[m] += work.outputs[m, rows[i]] * frames.energy_scales[frames.species[begin + i]]
-        _score_frame(targets, frame, slice(begin, end), energies, forces, work.virials, shares[index], losses[index])
-        for m in range(n_members):
-            for i in range(n):
-                work.by_outputs[m, rows[i]] = energies[m] * frames.energy_scales[frames.species[begin + i]]
-        following = (0, 0)
-        if is_stored and index + 1 < len(chunk):
-            following = (frames.offsets[chunk[index + 1]], frames.offsets[chunk[index + 1] + 1])
-        if shares[index].any():
-            gradients_from_forces(
-                jacobian, f, center, rows, forces, work.virials, with_virials, following, work.products, work.gradients
-            )
-        else:
-            for m in range(n_members):
-                for i in range(n):
-                    clear(work.gradients[m, rows[i]])
-        first += n
-    for m in range(n_members):
-        if shares[:, m].any():
-            _add_gradients(parameters, transposed, shape, work, element_begin, m, gradient)
+    element_begin = np.zeros(frames.functions.n_elements + 1, np.int64)
+    for batch_begin in range(0, len(order), batch_frames):
+        batch_end = min(batch_begin + batch_frames, len(order))
+        _begin_batch(weights, shape, frames.functions.n_elements)
+        begin = batch_begin
+        while begin < batch_end:
+            end = _end_of_chunk(frames.offsets, order, begin, batch_end)
+            n_atoms, first = _arrange(frames, order[begin:end], work, element_begin), 0
+            _evaluate_networks(weights, shape, work, element_begin)
+            _clear_padding(work, n_atoms, element_begin)
+            for place in range(begin, end):
+                following = order[place + 1] if place + 1 < end else -1
+                _score_frame_and_go_back(
+                    frames, targets, order[place], following, first, shares[place], jacobian, is_stored, work,
+                    losses[place],
+                )  # fmt: skip
+                first += frames.offsets[order[place] + 1] - frames.offsets[order[place]]
+            for m in range(len(weights.parameters)):
+                if shares[begin:end, m].any():
+                    _add_gradients(weights, shape, work, element_begin, m)
+            begin = end
+        if len(rates):
+            batch = batch_begin // batch_frames
+            update_members(
+                weights.parameters, weights.gradient, weights.first, weights.second, rates[batch], adam,
+                steps + batch + 1,
+            )  # fmt: skip

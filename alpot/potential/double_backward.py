@@ -16,7 +16,7 @@ and one reverse pass through values and tangents,
     ∂L/∂W_l = h_{l−1}ᵀ z̄_l + ḣ_{l−1}ᵀ δ_l,    ∂L/∂b_l = Σ z̄_l,    ∂L/∂w = Σ (c h_L + ḣ_L),    ∂L/∂b = Σ c,
 
 where the δ_l are those of the gradient. That is six matrix products per layer, and nothing is computed twice.
-``test_double_backward`` compares with autograd.
+``test_ensemble_gradient`` compares with autograd.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
-"""Losses of the members of an ensemble on labelled frames, and their gradients, as flat tensors for the optimizer."""
+"""Losses of the members of an ensemble on labelled frames, their gradients, and descent; weights as flat tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alpot.potential.batch_gradient import ATOMS_PER_CHUNK, Frames, Targets, Workspace, add_chunk
+from alpot.potential.batch_gradient import ATOMS_PER_CHUNK, Frames, Targets, Weights, Workspace, run_batches
 from alpot.potential.double_backward import NetworkShape
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.frame_cache import FrameCache
 from alpot.potential.jacobian import padded
 from alpot.potential.matrix_tiles import ROWS
 from alpot.potential.networks import ElementNetworks
+from alpot.potential.optimizer import AdamSettings, MemberwiseAdam
 from alpot.potential.threads import in_order
 
 
@@ -66,7 +66,7 @@ class PackedWeights:
 
 
 class CpuGradient:
-    """Losses and gradients on the CPU, see ``batch_gradient``.
+    """Losses, gradients and descent on the CPU, see ``batch_gradient``.
 
     Members are shared among as many threads as torch uses (``torch.set_num_threads``), whole tiles of them; results do
     not depend on their number.
@@ -76,17 +76,26 @@ class CpuGradient:
         cache: the frames.
         targets: what they should have.
         members: which members of the ensemble.
+        adam: settings of the optimizer.
 
     Attributes:
-        parameters: (n_members, n_weights) weights; the optimizer changes them in place.
-        gradient: likewise; filled by ``losses``.
+        parameters: (n_members, n_weights) weights.
+        gradient: likewise; of the last batch.
     """
 
-    def __init__(self, ensemble: Ensemble, cache: FrameCache, targets: Targets, members: Sequence[int]) -> None:
-        self._ensemble, self._members = ensemble, list(members)
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        cache: FrameCache,
+        targets: Targets,
+        members: Sequence[int],
+        adam: AdamSettings = AdamSettings(),  # noqa: B008  (an immutable tuple)
+    ) -> None:
+        self._ensemble, self._members, self._targets = ensemble, list(members), targets
         self._packed = PackedWeights(ensemble, cache.columns, cache.functions.width)
         self.parameters = self._packed.pack(ensemble, self._members)
         self.gradient = torch.zeros_like(self.parameters)
+        self._adam = MemberwiseAdam(self.parameters, adam)
         self._frames = Frames(
             offsets=cache.offsets,
             species=cache.geometry.species,
@@ -96,12 +105,9 @@ class CpuGradient:
             functions=cache.functions,
             scales=cache.scales,
         )
-        self._targets = targets
-        self._sizes = np.diff(cache.offsets)
         n_tiles = -(-len(self._members) // ROWS)
-        n_groups = min(torch.get_num_threads(), n_tiles)
         self._groups = []
-        for tiles in np.array_split(np.arange(n_tiles), n_groups):
+        for tiles in np.array_split(np.arange(n_tiles), min(torch.get_num_threads(), n_tiles)):
             rows = slice(int(tiles[0]) * ROWS, min((int(tiles[-1]) + 1) * ROWS, len(self._members)))
             self._groups.append(_Group(rows, self, cache))
 
@@ -118,31 +124,51 @@ class CpuGradient:
         Returns:
             (3, n_members, n): by energy, forces and virial.
         """
-        chunks = self._chunks(chosen)
+        return self._run(chosen, len(chosen), shares, np.zeros((0, len(self._members))), targets)
 
+    def descend(
+        self,
+        order: NDArray[np.int64],
+        batch_frames: int,
+        shares: NDArray[np.float64],
+        rates: NDArray[np.float64],
+        targets: Targets | None = None,
+    ) -> NDArray[np.float64]:
+        """A step of the optimizer for each batch of frames.
+
+        Args:
+            order: (n,) indices of frames.
+            batch_frames: that many of them make a batch.
+            shares: (n_members, n) what each counts in the loss.
+            rates: (n_batches, n_members) learning rates.
+            targets: other ones than those that were given.
+
+        Returns:
+            (3, n_members, n) losses by energy, forces and virial, each before its batch's step.
+        """
+        losses = self._run(order, batch_frames, shares, rates, targets)
+        self._adam.steps += len(rates)
+        return losses
+
+    def _run(
+        self,
+        order: NDArray[np.int64],
+        batch_frames: int,
+        shares: NDArray[np.float64],
+        rates: NDArray[np.float64],
+        targets: Targets | None,
+    ) -> NDArray[np.float64]:
         def of_group(group: _Group) -> NDArray[np.float64]:
-            by_frame = np.ascontiguousarray(shares[group.rows].T)
-            losses = np.empty((len(chosen), 3, len(group.parameters)))
-            for begin, end in chunks:
-                add_chunk(
-                    group.parameters, group.transposed, begin == 0, self._packed.shape, self._frames,
-                    targets or self._targets, chosen[begin:end], by_frame[begin:end], group.jacobian, group.is_stored,
-                    group.work, losses[begin:end], group.gradient,
-                )  # fmt: skip
+            losses = np.empty((len(order), 3, len(group.weights.parameters)))
+            run_batches(
+                group.weights, self._packed.shape, self._frames, targets or self._targets, order, batch_frames,
+                np.ascontiguousarray(shares[group.rows].T), np.ascontiguousarray(rates[:, group.rows]),
+                self._adam.settings, self._adam.steps, group.jacobian, group.is_stored, group.work, losses,
+            )  # fmt: skip
             return losses
 
         by_group = list(in_order(of_group, self._groups, len(self._groups)))
         return np.concatenate(by_group, axis=2).transpose(1, 2, 0)
-
-    def _chunks(self, chosen: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Consecutive frames with at most ``ATOMS_PER_CHUNK`` atoms together, or one larger frame."""
-        bounds, n_atoms = [0], 0
-        for index, size in enumerate(self._sizes[chosen].tolist()):
-            if n_atoms and n_atoms + size > ATOMS_PER_CHUNK:
-                bounds.append(index)
-                n_atoms = 0
-            n_atoms += size
-        return list(pairwise([*bounds, len(chosen)]))
 
     def give(self, parameters: Tensor) -> None:
         """Give weights, such as ``parameters``, to the ensemble."""
@@ -154,10 +180,13 @@ class _Group:
 
     def __init__(self, rows: slice, engine: CpuGradient, cache: FrameCache) -> None:
         self.rows = rows
-        self.parameters, self.gradient = engine.parameters.numpy()[rows], engine.gradient.numpy()[rows]
-        self.transposed = np.zeros_like(self.parameters)
+        adam = engine._adam
+        parameters, gradient, first, second = (
+            tensor.numpy()[rows] for tensor in (engine.parameters, engine.gradient, adam.first, adam.second)
+        )
+        self.weights = Weights(parameters, np.zeros_like(parameters), gradient, first, second)
         self.is_stored = cache.jacobian is not None
         self.jacobian = cache.jacobian if cache.jacobian is not None else cache.room_for_atoms(ATOMS_PER_CHUNK)
         self.work = Workspace.allocate(
-            engine._frames, engine._packed.shape, len(self.transposed), cache.most_pairs, cache.most_items
+            engine._frames, engine._packed.shape, len(parameters), cache.most_pairs, cache.most_items
         )

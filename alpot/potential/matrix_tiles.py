@@ -27,8 +27,9 @@ from alpot.potential.simd import FASTMATH, splat, store, typed
 #: Rows of a product come in multiples of this, its columns in multiples of that.
 ROWS, COLUMNS = 4, 16
 COMPILE: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
-#: For what only other kernels call, which then contain it: neither the code that Python would need to call it nor a
-#: compiled form of its own. That halves the time to compile.
+#: For what only other kernels call, which then contain it: no code that Python would need to call it, and no counting
+#: of references to arrays (its callers hold them), which costs more than short loops do. So it cannot allocate.
+#: Numba's cache looks at the file of the outermost function only: after a change here, remove ``__pycache__``.
 COMPILE_INNER = COMPILE | {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 
 _FEATURES = llvm.get_host_cpu_features() if platform.machine() in ("x86_64", "AMD64") else {}

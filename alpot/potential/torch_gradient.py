@@ -21,6 +21,7 @@ from alpot.potential.ensemble_gradient import PackedWeights
 from alpot.potential.frame_cache import MEMORY_SHARE, FrameCache
 from alpot.potential.jacobian import Functions, Jacobian
 from alpot.potential.networks import CELU_ALPHA
+from alpot.potential.optimizer import AdamSettings, MemberwiseAdam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,8 @@ class TorchGradient:
         cache: FrameCache,
         targets: Targets,
         members: Sequence[int],
+        adam: AdamSettings = AdamSettings(),  # noqa: B008  (an immutable tuple)
+        *,
         device: str,
         memory_share: float = MEMORY_SHARE,
     ) -> None:
@@ -114,6 +117,7 @@ class TorchGradient:
         self._packed = PackedWeights(ensemble, cache.columns, cache.functions.width)
         self.parameters = self._packed.pack(ensemble, self._members).to(device)
         self.gradient = torch.zeros_like(self.parameters)
+        self._adam = MemberwiseAdam(self.parameters, adam)
         self._features = torch.from_numpy(np.ascontiguousarray(cache.features)).to(device)
         self._species = torch.from_numpy(cache.geometry.species).to(device, torch.int64)
         self._energy_scales = ensemble.energy_scale.to(device)
@@ -166,6 +170,22 @@ class TorchGradient:
             for rows, network in networks:
                 network.add_gradient(c[:, rows], v[:, rows], self.gradient)
         return losses.cpu().numpy()
+
+    def descend(
+        self,
+        order: NDArray[np.int64],
+        batch_frames: int,
+        shares: NDArray[np.float64],
+        rates: NDArray[np.float64],
+        targets: Targets | None = None,
+    ) -> NDArray[np.float64]:
+        """See ``CpuGradient.descend``."""
+        losses = []
+        for batch, begin in enumerate(range(0, len(order), batch_frames)):
+            part = slice(begin, begin + batch_frames)
+            losses.append(self.losses(order[part], shares[:, part], targets))
+            self._adam.step(self.gradient, torch.from_numpy(rates[batch]))
+        return np.concatenate(losses, axis=2)
 
     def give(self, parameters: Tensor) -> None:
         """See ``CpuGradient.give``."""

@@ -21,7 +21,7 @@ from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.ensemble_gradient import CpuGradient
 from alpot.potential.frame_cache import FrameCache, LabelledFrame
-from alpot.potential.optimizer import MemberwiseAdam
+from alpot.potential.optimizer import AdamSettings
 from alpot.potential.schedule import LearningRates
 from alpot.potential.self_energies import fit_self_energies
 from alpot.potential.torch_gradient import TorchGradient
@@ -193,25 +193,26 @@ class _Fit:
         self.roles = roles
         self.settings = settings
         self.generator = generator
+        self.targets = _targets(cache, settings)
         self.best_loss = np.full(ensemble.n_members, np.inf)
         self.training_loss = np.full(ensemble.n_members, np.inf)
 
     def _gradient(self, targets: Targets, members: Sequence[int]) -> CpuGradient | TorchGradient:
+        adam = AdamSettings(weight_decay=self.settings.weight_decay)
         if self.device == "cpu":
-            return CpuGradient(self.ensemble, self.cache, targets, members)
-        return TorchGradient(self.ensemble, self.cache, targets, members, self.device)
+            return CpuGradient(self.ensemble, self.cache, targets, members, adam)
+        return TorchGradient(self.ensemble, self.cache, targets, members, adam, device=self.device)
 
     def run(self, members: Sequence[int], on_epoch: Callable[[Epoch], None] | None) -> list[Epoch]:
         """Train some members; afterwards the ensemble holds the weights that count, see ``LearningRates``."""
         settings, chosen = self.settings, list(members)
-        engine = self._gradient(_targets(self.cache, settings), chosen)
-        adam = MemberwiseAdam(engine.parameters, weight_decay=settings.weight_decay)
+        engine = self._gradient(self.targets, chosen)
         schedule = LearningRates(settings, len(chosen))
         kept = engine.parameters.clone()
         self.best_loss[chosen] = self.training_loss[chosen] = np.inf
         history = []
         for epoch in range(settings.max_epochs):
-            training, validation = self._epoch(epoch, engine, self.roles[chosen], adam, schedule)
+            training, validation = self._epoch(epoch, engine, self.roles[chosen], schedule)
             counts = schedule.record(validation)
             kept[counts] = engine.parameters[counts]
             self.training_loss[chosen] = np.where(counts, training, self.training_loss[chosen])
@@ -243,29 +244,22 @@ class _Fit:
         ]
 
     def _epoch(
-        self,
-        epoch: int,
-        engine: CpuGradient | TorchGradient,
-        roles: NDArray[np.int64],
-        adam: MemberwiseAdam,
-        schedule: LearningRates,
+        self, epoch: int, engine: CpuGradient | TorchGradient, roles: NDArray[np.int64], schedule: LearningRates
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One pass; returns the mean training and validation losses of the members that learn."""
         order = torch.randperm(self.cache.n_frames, generator=self.generator).numpy()
-        size = self.settings.batch_frames
+        n_frames, size = len(order), self.settings.batch_frames
         growth = schedule.energy_factor(epoch / self.settings.max_epochs)
-        targets = _targets(self.cache, self.settings)
-        targets = targets._replace(energy_weights=growth * targets.energy_weights)
-        masks = (roles == Role.TRAIN).astype(np.float64)
-        losses = np.zeros(roles.shape)
-        for begin in range(0, len(order), size):
-            batch = order[begin : begin + size]
-            # Divided by the batch's full size: a member that learns from fewer of its frames takes a smaller step.
-            energy, force, virial = engine.losses(batch, masks.take(batch, axis=1) / len(batch), targets)
-            # Told with the weights of the end, so that epochs can be compared.
-            losses[:, batch] = energy * (schedule.energy_factor(1.0) / growth) + force + virial
-            progress = (epoch + begin / len(order)) / self.settings.max_epochs
-            adam.step(engine.gradient, torch.from_numpy(schedule.rates(progress)))
+        targets = self.targets._replace(energy_weights=growth * self.targets.energy_weights)
+        begins = np.arange(0, n_frames, size)
+        rates = np.array([schedule.rates((epoch + begin / n_frames) / self.settings.max_epochs) for begin in begins])
+        # Divided by the batch's full size: a member that learns from fewer of its frames takes a smaller step.
+        sizes = np.repeat(np.minimum(size, n_frames - begins), size)[:n_frames]
+        shares = (roles[:, order] == Role.TRAIN) / sizes
+        energy, force, virial = engine.descend(order, size, shares, rates, targets)
+        losses = np.empty(roles.shape)
+        # Told with the weights of the end, so that epochs can be compared.
+        losses[:, order] = energy * (schedule.energy_factor(1.0) / growth) + force + virial
         return (
             (losses * (roles == Role.TRAIN)).sum(axis=1) / (roles == Role.TRAIN).sum(axis=1),
             (losses * (roles == Role.VALIDATE)).sum(axis=1) / (roles == Role.VALIDATE).sum(axis=1),

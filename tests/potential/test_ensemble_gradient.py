@@ -156,3 +156,35 @@ def test_weights_go_back_where_they_came_from(make_ensemble):
     for parameter, copied in zip(parameters_of(ensemble), parameters_of(other), strict=True):
         assert torch.equal(parameter[[0, 2]], copied[[0, 2]])
         assert not torch.equal(parameter[1], copied[1])
+
+
+def test_both_engines_descend_alike(make_ensemble, make_frame, make_label):
+    """Three batches, the last one smaller; losses are those before each step."""
+    elements = ("Al", "Ni")
+    ensemble, frames = make_ensemble(elements), all_kinds(make_frame, make_label, elements)[:7]
+    order, rng = np.array([6, 0, 3, 5, 1, 2, 4]), np.random.default_rng(0)
+    shares, rates = rng.uniform(0.1, 0.5, (3, 7)), rng.uniform(1e-3, 1e-2, (3, 3))
+    compiled, plain = (gradient_of(ensemble, frames, range(3), engine) for engine in ENGINES)
+    start, before = compiled.parameters.clone(), compiled.losses(order[:3], shares[:, :3])
+    for epoch in range(2):
+        losses = compiled.descend(order, 3, shares, rates)
+        # Float64, another order of sums.
+        np.testing.assert_allclose(losses, plain.descend(order, 3, shares, rates), rtol=1e-9)
+        torch.testing.assert_close(compiled.parameters, plain.parameters, rtol=0, atol=1e-9)
+        assert np.array_equal(losses[:, :, :3], before) == (epoch == 0)
+    assert float((compiled.parameters - start).abs().max()) > 0.01
+
+
+def test_threads_do_not_change_anything(make_ensemble, make_frame, make_label):
+    ensemble, frames = make_ensemble(members=6), all_kinds(make_frame, make_label, ("Al",))
+    order, shares, rates = np.arange(len(frames)), np.ones((6, len(frames))), np.full((3, 6), 1e-3)
+    alone = gradient_of(ensemble, frames, range(6))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        together = gradient_of(ensemble, frames, range(6))
+        losses = together.descend(order, 4, shares, rates)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(losses, alone.descend(order, 4, shares, rates))
+    assert torch.equal(together.parameters, alone.parameters)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from numba import njit
 
 from alpot.config import Training
-from alpot.potential import optimizer
-from alpot.potential.optimizer import MemberwiseAdam
+from alpot.potential.matrix_tiles import COMPILE
+from alpot.potential.optimizer import AdamSettings, MemberwiseAdam, update_members
 from alpot.potential.schedule import LearningRates
 
 RATES = torch.tensor([1e-2, 3e-3, 1e-1], dtype=torch.float64)
@@ -17,18 +18,25 @@ def draw(generator) -> torch.Tensor:
     return torch.randn((3, N_WEIGHTS), generator=generator, dtype=torch.float64)
 
 
-@pytest.fixture(params=["compiled", "torch"])
-def on_both(request, monkeypatch):
-    """The compiled update, and the one for GPUs."""
-    if request.param == "torch":
-        monkeypatch.setattr(optimizer, "_is_on_cpu", lambda tensor: False)
+@njit(**COMPILE)
+def update(parameters, gradient, first, second, rates, settings, steps):
+    """``update_members`` is for other kernels only: a kernel around it."""
+    update_members(parameters, gradient, first, second, rates, settings, steps)
 
 
-pytestmark = pytest.mark.usefixtures("on_both")
+class CompiledAdam(MemberwiseAdam):
+    def step(self, gradient, learning_rates):
+        self.steps += 1
+        tensors = self.parameters, gradient, self.first, self.second, learning_rates
+        update(*(tensor.numpy() for tensor in tensors), self.settings, self.steps)
+
+
+both = pytest.mark.parametrize("make_adam", [MemberwiseAdam, CompiledAdam])
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_each_member_is_trained_by_adam(weight_decay):
+@both
+def test_each_member_is_trained_by_adam(make_adam, weight_decay):
     generator = torch.Generator().manual_seed(0)
     parameters = draw(generator)
     singles = [row.clone().requires_grad_() for row in parameters]
@@ -36,7 +44,7 @@ def test_each_member_is_trained_by_adam(weight_decay):
         torch.optim.AdamW([row], lr=float(rate), weight_decay=weight_decay)
         for row, rate in zip(singles, RATES, strict=True)
     ]
-    adam = MemberwiseAdam(parameters, weight_decay=weight_decay, largest_gradient=1e9)
+    adam = make_adam(parameters, AdamSettings(weight_decay=weight_decay, largest_gradient=1e9))
     for _ in range(20):
         gradient = draw(generator)
         adam.step(gradient, RATES)
@@ -46,11 +54,11 @@ def test_each_member_is_trained_by_adam(weight_decay):
     torch.testing.assert_close(parameters, torch.stack(singles).detach(), rtol=1e-12, atol=1e-12)  # rounding
 
 
-def run(change=None, rates=RATES, steps=5):
+def run(make_adam, change=None, rates=RATES, steps=5):
     generator = torch.Generator().manual_seed(1)
     parameters = draw(generator)
     start = parameters.clone()
-    adam = MemberwiseAdam(parameters)
+    adam = make_adam(parameters, AdamSettings())
     for _ in range(steps):
         gradient = draw(generator)
         if change is not None:
@@ -60,23 +68,25 @@ def run(change=None, rates=RATES, steps=5):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e200])
-def test_a_member_with_gradients_that_are_not_finite_stands_still(value):
+@both
+def test_a_member_with_gradients_that_are_not_finite_stands_still(make_adam, value):
     """1e200 is finite, but its square is not."""
 
     def poison(gradient):
         gradient[1, 3] = value
 
-    _, expected = run()
-    start, actual = run(poison)
+    _, expected = run(make_adam)
+    start, actual = run(make_adam, poison)
     assert torch.equal(actual[1], start[1])
     assert torch.equal(actual[[0, 2]], expected[[0, 2]])
 
 
-def test_one_bad_batch_is_passed_over():
+@both
+def test_one_bad_batch_is_passed_over(make_adam):
     """Momentum does not carry the member on, and afterwards it goes on."""
     generator = torch.Generator().manual_seed(1)
     parameters = draw(generator)
-    adam = MemberwiseAdam(parameters)
+    adam = make_adam(parameters, AdamSettings())
     for step in range(4):
         gradient = draw(generator)
         if step == 2:
@@ -87,20 +97,22 @@ def test_one_bad_batch_is_passed_over():
         assert torch.isfinite(parameters).all() and (parameters[0] != before[0]).all()
 
 
-def test_a_member_with_rate_zero_stands_still():
-    _, expected = run()
-    start, actual = run(rates=RATES * torch.tensor([1.0, 0.0, 1.0]))
+@both
+def test_a_member_with_rate_zero_stands_still(make_adam):
+    _, expected = run(make_adam)
+    start, actual = run(make_adam, rates=RATES * torch.tensor([1.0, 0.0, 1.0]))
     assert torch.equal(actual[1], start[1])
     assert torch.equal(actual[[0, 2]], expected[[0, 2]])
 
 
-def test_large_gradients_are_scaled_down_by_member():
+@both
+def test_large_gradients_are_scaled_down_by_member(make_adam):
     first, second = draw(torch.Generator().manual_seed(2)), draw(torch.Generator().manual_seed(2))
     gradient = draw(torch.Generator().manual_seed(3))
     norms = gradient.norm(dim=1, keepdim=True)
     huge = torch.where(torch.arange(3)[:, None] == 1, gradient * 1e6 / norms, gradient)
     scaled = torch.where(torch.arange(3)[:, None] == 1, gradient * 10.0 / norms, gradient)
-    plain, clipped = MemberwiseAdam(first), MemberwiseAdam(second)
+    plain, clipped = make_adam(first, AdamSettings()), make_adam(second, AdamSettings())
     # Adam's first step does not depend on the size of the gradient, the third remembers it.
     for own, other in ((scaled, huge), (gradient, gradient), (scaled, huge)):
         plain.step(own, RATES)
