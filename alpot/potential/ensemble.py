@@ -196,7 +196,7 @@ class Ensemble(nn.Module):
         Args:
             batch: the frames.
             pairs: their neighbor pairs, possibly more than those inside the cutoff.
-            mean_only: forces and virials of the ensemble's mean only, which costs about half.
+            mean_only: forces and virials of the mean only, which takes a third less time.
 
         Raises:
             PotentialError: an element is unknown, or two atoms coincide.
