@@ -151,8 +151,8 @@ class _Rows(NamedTuple):
 
 
 @njit(**_COMPILE)
-def _gather(geometry, pass_begin, begin, end, rows, terms):
-    """Pack the pairs inside the cutoff of the centers begin:end of the batch; the rows begin with ``pass_begin``.
+def _gather(geometry, begin, end, rows, terms):
+    """Pack the pairs inside the cutoff of the centers begin:end of the batch.
 
     Vectors are formed in float64, so that large cells lose no precision. A distance that is NaN counts as inside, so
     that it is seen in the result. Returns a center that coincides with one of its neighbors, or −1.
@@ -183,7 +183,7 @@ def _gather(geometry, pass_begin, begin, end, rows, terms):
             smallest = min(smallest, square)
         if smallest < 1e-12:
             return i
-        own, start = rows.counts[i - pass_begin], rows.first[i - pass_begin]
+        own, start = rows.counts[i - begin], rows.first[i - begin]
         found = 0
         for element in range(n_elements):
             before = found
@@ -202,6 +202,15 @@ def _gather(geometry, pass_begin, begin, end, rows, terms):
             rows.partners[start + p] = geometry.neighbor[first + q]
             rows.kinds[start + p] = row_kind[q]
     return -1
+
+
+@njit(**_INLINE)
+def _longest(rows):
+    """Length of the longest row."""
+    longest = 1
+    for i in range(len(rows.first)):
+        longest = max(longest, rows.counts[i, -1])
+    return longest
 
 
 @njit(**_INLINE)
@@ -313,14 +322,11 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
     n_lanes, n_rows = n_shifts * n_members, _LANES * n_sections
 
     @njit(**_COMPILE)
-    def features(rows, terms, begin, end, out):
-        """Atomic environment vectors of the centers begin:end of the rows; out (n_centers · n_features,)."""
+    def features(rows, terms, out):
+        """Atomic environment vectors of all centers; out (n_centers · n_features,)."""
         n_elements = rows.counts.shape[1] - 1
         n_features = len(out) // len(rows.first)
-        longest = 1
-        for i in range(begin, end):
-            longest = max(longest, rows.counts[i, n_elements])
-        size, one = longest + 2 * _LANES, typed(1.0, terms.cutoff)
+        size, one = _longest(rows) + 2 * _LANES, typed(1.0, terms.cutoff)
         r, value, ratio = np.full(size, one), np.full(size, one), np.full(size, one)
         unit_x, unit_y, unit_z = np.full(size, one), np.full(size, one), np.full(size, one)
         cosines, factor, hermite = np.full(size, one), np.full(size, one), np.full(7 * size, one)
@@ -330,7 +336,7 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
         half_eta = typed(0.5, one) * terms.angular_eta
         shifts, table = load(terms.angular_shifts, 0, n_shifts), terms.table
         nothing = splat(typed(0.0, one), n_angular)
-        for i in range(begin, end):
+        for i in range(len(rows.first)):
             row = i * n_features
             for f in range(row, row + n_features):
                 out[f] = typed(0.0, one)
@@ -378,7 +384,7 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
                     store(out, row + n_radial * n_elements + n_angular * terms.block_of[element, other], sums)
 
     @njit(**_COMPILE)
-    def mean_gradients(rows, terms, begin, end, weights, gradients):
+    def mean_gradients(rows, terms, weights, gradients):
         """Derivatives of one energy of each center by its pair vectors.
 
         Args:
@@ -387,10 +393,7 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
         """
         n_elements = rows.counts.shape[1] - 1
         n_features = len(weights) // len(rows.first)
-        longest = 1
-        for i in range(begin, end):
-            longest = max(longest, rows.counts[i, n_elements])
-        size, one = longest + 2 * _LANES, typed(1.0, terms.cutoff)
+        size, one = _longest(rows) + 2 * _LANES, typed(1.0, terms.cutoff)
         r, value, ratio = np.full(size, one), np.full(size, one), np.full(size, one)
         unit_x, unit_y, unit_z = np.full(size, one), np.full(size, one), np.full(size, one)
         cosines, factor, hermite = np.full(size, one), np.full(size, one), np.full(7 * size, one)
@@ -404,7 +407,7 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
         eta, half_eta = terms.angular_eta, half * terms.angular_eta
         shifts, table = load(terms.angular_shifts, 0, n_shifts), terms.table
         nothing, no_angles, no_rows = splat(zero, _LANES), splat(zero, n_sections), splat(zero, n_rows)
-        for i in range(begin, end):
+        for i in range(len(rows.first)):
             row = i * n_features
             start, n = rows.first[i], rows.counts[i, n_elements]
             _copy_row(rows.r, start, n, r, one)
@@ -497,7 +500,7 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
                 gradients[start + p, 2, 0] = gz[p] + along[p] * at(unit_z, p)
 
     @njit(**_COMPILE)
-    def member_gradients(rows, terms, begin, end, weights, gradients):
+    def member_gradients(rows, terms, weights, gradients):
         """As ``mean_gradients`` for K energies of each center: weights (n_centers · K · n_features,).
 
         Args:
@@ -505,10 +508,7 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
         """
         n_elements = rows.counts.shape[1] - 1
         n_features = len(weights) // len(rows.first) // n_members
-        longest = 1
-        for i in range(begin, end):
-            longest = max(longest, rows.counts[i, n_elements])
-        size, one = longest + 2 * _LANES, typed(1.0, terms.cutoff)
+        size, one = _longest(rows) + 2 * _LANES, typed(1.0, terms.cutoff)
         r, value, ratio = np.full(size, one), np.full(size, one), np.full(size, one)
         unit_x, unit_y, unit_z = np.full(size, one), np.full(size, one), np.full(size, one)
         cosines, factor, hermite = np.full(size, one), np.full(size, one), np.full(7 * size, one)
@@ -521,7 +521,7 @@ def _compiled(n_radial: int, window: int, n_shifts: int, n_sections: int, n_memb
         eta, half_eta = terms.angular_eta, half * terms.angular_eta
         shifts, table = spread(load(terms.angular_shifts, 0, n_shifts), n_members), terms.table
         no_lanes, nothing = splat(zero, n_lanes), splat(zero, n_members)
-        for i in range(begin, end):
+        for i in range(len(rows.first)):
             row = i * n_members * n_features
             for f in range(n_radial * n_elements):
                 for m in range(n_members):
@@ -715,11 +715,11 @@ class CpuEnvironments:
             partners=np.empty(n_slots, np.int32),
             kinds=np.empty(n_slots, np.int32),
         )
-        coinciding = _gather(arrays, begin, begin, end, rows, kernels.terms)
+        coinciding = _gather(arrays, begin, end, rows, kernels.terms)
         if coinciding >= 0:
             raise PotentialError(f"atom {coinciding} of the batch and one of its neighbors lie on top of each other")
         features = np.empty((n_centers, kernels.settings.n_features(kernels.n_elements)), kernels.numpy_type)
-        kernels.compiled(1).features(rows, kernels.terms, 0, n_centers, features.reshape(-1))
+        kernels.compiled(1).features(rows, kernels.terms, features.reshape(-1))
         self.features = torch.from_numpy(features)
 
     def add_forces(self, weights: Tensor, forces: Tensor, virials: Tensor) -> None:
@@ -733,9 +733,9 @@ class CpuEnvironments:
         gradients = np.empty((len(self._rows.partners), 3, n_members), self._kernels.numpy_type)
         compiled = self._kernels.compiled(n_members)
         if n_members == 1:
-            compiled.mean_gradients(self._rows, self._kernels.terms, 0, n_centers, weight, gradients)
+            compiled.mean_gradients(self._rows, self._kernels.terms, weight, gradients)
         else:
-            compiled.member_gradients(self._rows, self._kernels.terms, 0, n_centers, weight, gradients.reshape(-1))
+            compiled.member_gradients(self._rows, self._kernels.terms, weight, gradients.reshape(-1))
         virials = np.empty((n_centers, n_members, 3, 3))
         _center_virials(self._rows, gradients, virials)
         return PairGradients(self._rows, self._begin, self._frame, gradients, virials)

@@ -94,10 +94,10 @@ def _cutoff(distance: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
 
 
 class Environments:
-    """Descriptor of all atoms of a batch: features, and the two forms of its derivative.
+    """Descriptor of all atoms of a batch: features, and forces from weights on them.
 
-    Features are differentiable by autograd (any order) with respect to ``vectors``; the explicit derivatives are
-    what inference and training use, because they serve all members of an ensemble at once.
+    Features are differentiable by autograd (any order) with respect to ``vectors``. The compiled kernels are tested
+    against this.
 
     Args:
         settings: the symmetry functions.
@@ -193,14 +193,13 @@ class Environments:
         return cosine, terms, slopes
 
     @cached_property
-    def _distance_terms(self) -> tuple[Tensor, Tensor]:
-        """(n_triples, n_shifts) Gaussians of the mean distance, and their derivative by either distance."""
+    def _distance_terms(self) -> Tensor:
+        """(n_triples, n_shifts) Gaussians of the mean distance."""
         s = self.settings
         first, second = self._triples
         distance = self.distances[self._angular_pairs]
         x = 0.5 * (distance[first] + distance[second])[:, None] - self.vectors.new_tensor(s.angular_shifts)
-        gauss = torch.exp((-s.angular_eta * x * x).clamp(min=_SMALLEST_EXPONENT))
-        return gauss, -s.angular_eta * x * gauss
+        return torch.exp((-s.angular_eta * x * x).clamp(min=_SMALLEST_EXPONENT))
 
     @cached_property
     def _cutoffs(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,7 +216,7 @@ class Environments:
         radial = self.vectors.new_zeros((self.n_atoms * self.n_elements, self.settings.n_radial))
         radial = radial.index_add(0, self._radial_bins, self._radial[0])
         _, angles, _ = self._angles
-        gauss = self._distance_terms[0] * self._cutoffs[0][:, None]
+        gauss = self._distance_terms * self._cutoffs[0][:, None]
         segments = self._triple_segments
         angular = torch.bmm(segments.pad(gauss).transpose(1, 2), segments.pad(angles))
         return torch.cat([radial.view(self.n_atoms, -1), angular.reshape(self.n_atoms, -1)], dim=1)
@@ -253,7 +252,7 @@ class Environments:
         s, segments = self.settings, self._triple_segments
         n_members, n_shifts, n_sections = weights.shape[1], len(s.angular_shifts), len(s.angle_sections)
         cosine, angles, angle_slopes = self._angles
-        gauss, _ = self._distance_terms
+        gauss = self._distance_terms
         w = weights.reshape(self.n_atoms, n_members, self.n_element_pairs, n_shifts, n_sections)
         w = w.permute(0, 2, 3, 1, 4).reshape(-1, n_shifts, n_members, n_sections)
         # The slope of a Gaussian is −η (mean distance − R_a) times the Gaussian: R_a goes into the weights, so that
@@ -278,40 +277,3 @@ class Environments:
         gradients.index_add_(0, first, toward_first[..., None] * u[:, None] + across_first[..., None] * v[:, None])
         gradients.index_add_(0, second, toward_second[..., None] * v[:, None] + across_second[..., None] * u[:, None])
         return gradients
-
-    def angular_jacobian(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Derivatives of the angular features with respect to the vectors of the pairs they depend on.
-
-        Returns:
-            bins: (n_items,) atom · n_element_pairs + pair of elements: the block of features concerned.
-            pair: (n_items,) index of the pair whose vector is varied.
-            jacobian: (n_items, 3, n_shifts · n_sections).
-        """
-        cosine, angles, angle_slopes = self._angles
-        gauss, gauss_slopes = self._distance_terms
-        product, by_first, by_second = self._cutoffs
-        first, second = self._triples
-        unit = (self.vectors / self.distances[:, None])[self._angular_pairs]
-        distance = self.distances[self._angular_pairs]
-        # Each triple is seen from both of its pairs: `mine` is varied, `other` is held.
-        mine, other = torch.cat([first, second]), torch.cat([second, first])
-        twice = torch.cat([torch.arange(len(first), device=first.device)] * 2)
-        own_cutoff = torch.cat([by_first, by_second])[:, None]
-        kind = self._triple_bins % self.n_element_pairs
-        item_of, item = torch.unique(mine * self.n_element_pairs + kind[twice], return_inverse=True)
-        segments = Segments(item, len(item_of))
-        radial_part = gauss_slopes[twice] * product[twice, None] + gauss[twice] * own_cutoff
-        tilt = (unit[other] - cosine[twice, None] * unit[mine]) / distance[mine, None]
-        swing = (tilt * product[twice, None])[:, :, None] * angle_slopes[twice][:, None, :]  # (.., 3, z)
-        along = torch.bmm(segments.pad(radial_part).transpose(1, 2), segments.pad(angles[twice]))  # (items, a, z)
-        across = torch.bmm(segments.pad(gauss[twice]).transpose(1, 2), segments.pad(swing.flatten(1)))
-        pair = item_of // self.n_element_pairs
-        n_shifts, n_sections = along.shape[1], along.shape[2]
-        across = across.view(-1, n_shifts, 3, n_sections).permute(0, 2, 1, 3)
-        jacobian = across + unit[pair][:, :, None, None] * along[:, None]
-        bins = self.center[self._angular_pairs][pair] * self.n_element_pairs + item_of % self.n_element_pairs
-        return bins, self._angular_pairs[pair], jacobian.flatten(2)
-
-    def radial_jacobian(self) -> Tensor:
-        """(n_pairs, n_radial) derivatives of the radial terms with respect to the distances of the pairs."""
-        return self._radial[1]
