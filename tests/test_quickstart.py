@@ -58,8 +58,12 @@ def status_of(directory: Path) -> dict:
 def test_properties_are_those_of_the_reference(campaign):
     rows = {row["name"]: row for row in status_of(campaign)["properties"]}
     assert set(rows) >= PROMISED
-    missed = {name: rows[name] for name in PROMISED if not rows[name]["ok"]}
-    assert not missed
+    missed = [
+        f"{name}: {row['value']} {row['unit']}, reference {row['reference']}, tolerance {row['tolerance']}"
+        for name, row in rows.items()
+        if name in PROMISED and not row["ok"]
+    ]
+    assert not missed, "\n".join(missed)
 
 
 @pytest.mark.slow
