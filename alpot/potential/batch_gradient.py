@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from alpot.potential.descriptor_derivatives import Neighborhoods, fill_jacobian, scale_jacobian
+from alpot.potential.descriptor_derivatives import fill_jacobian, scale_jacobian
 from alpot.potential.double_backward import (
     Activity,
     NetworkShape,
@@ -23,6 +23,7 @@ from alpot.potential.double_backward import (
 from alpot.potential.frame_cache import FrameCache
 from alpot.potential.jacobian import Functions, Jacobian
 from alpot.potential.jacobian_products import Scratch, add_forces, gradients_from_forces
+from alpot.potential.kernels import GeometryArrays
 from alpot.potential.matrix_tiles import COLUMNS, COMPILE, COMPILE_INNER, ROWS, clear
 from alpot.potential.optimizer import AdamSettings, update_members
 from alpot.potential.simd import load, store
@@ -48,7 +49,7 @@ class Frames(NamedTuple):
     species: NDArray[np.int32]
     features: Array
     energy_scales: Array
-    geometry: Neighborhoods
+    geometry: GeometryArrays
     functions: Functions
     scales: Array
 

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from alpot.potential.jacobian import LANES, VOIGT, Array, Functions, Jacobian
+from alpot.potential.kernels import GeometryArrays
 from alpot.potential.matrix_tiles import COLUMNS, COMPILE, COMPILE_INNER, clear
 from alpot.potential.simd import cosine, exp, larger, load, sine, store, typed
 
@@ -36,18 +37,6 @@ class _AngularScratch(NamedTuple):
     radii: Array
     cutoffs: Array
     factors: Array
-
-
-class Neighborhoods(NamedTuple):
-    """``Geometry`` as numpy arrays."""
-
-    species: NDArray[np.int32]
-    positions: NDArray[np.float64]
-    cells: NDArray[np.float64]
-    frame: NDArray[np.int32]
-    first_pair: NDArray[np.int64]
-    neighbor: NDArray[np.int32]
-    shift: NDArray[np.int32]
 
 
 @intrinsic
@@ -89,7 +78,7 @@ def _cutoff(r: Any, cutoff: Any) -> tuple[Any, Any]:
 
 @njit(**COMPILE_INNER)
 def _find_neighbors(
-    geometry: Neighborhoods, functions: Functions, i: int, vectors: Array, partners: Array, first: Array, near: Array
+    geometry: GeometryArrays, functions: Functions, i: int, vectors: Array, partners: Array, first: Array, near: Array
 ) -> int:
     """Neighbors of one center inside the cutoff, element by element.
 
@@ -135,7 +124,7 @@ def _find_neighbors(
 
 
 @njit(**COMPILE_INNER)
-def _longest_row(geometry: Neighborhoods, begin: int, end: int) -> int:
+def _longest_row(geometry: GeometryArrays, begin: int, end: int) -> int:
     longest = 1
     for i in range(begin, end):
         longest = max(longest, geometry.first_pair[i + 1] - geometry.first_pair[i] + 1)
@@ -143,7 +132,7 @@ def _longest_row(geometry: Neighborhoods, begin: int, end: int) -> int:
 
 
 @njit(**COMPILE)
-def count_neighbors(geometry: Neighborhoods, functions: Functions, counts: NDArray[np.int64]) -> int:
+def count_neighbors(geometry: GeometryArrays, functions: Functions, counts: NDArray[np.int64]) -> int:
     """Fill counts (n_atoms, 2) with each center's pairs and items; returns an atom that lies on another, or −1."""
     longest = _longest_row(geometry, 0, len(counts))
     vectors, partners = np.empty((4, longest)), np.empty(longest, np.int32)
@@ -170,7 +159,7 @@ def _n_items(first: NDArray[np.int64], s: int, t: int) -> int:
 
 @njit(**COMPILE)
 def fill_jacobian(
-    geometry: Neighborhoods,
+    geometry: GeometryArrays,
     functions: Functions,
     begin: int,
     end: int,

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
 from alpot.potential.batch import Batch
-from alpot.potential.descriptor_derivatives import Neighborhoods, count_neighbors, fill_jacobian, scale_jacobian
+from alpot.potential.descriptor_derivatives import count_neighbors, fill_jacobian, scale_jacobian
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.jacobian import VOIGT, Array, Functions, Jacobian, feature_columns
+from alpot.potential.kernels import Geometry, GeometryArrays
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.threads import in_order
 
@@ -72,7 +73,7 @@ class FrameCache:
     """
 
     offsets: NDArray[np.int64]
-    geometry: Neighborhoods
+    geometry: GeometryArrays
     functions: Functions
     columns: NDArray[np.int64]
     features: Array
@@ -96,15 +97,7 @@ class FrameCache:
         batch = Batch.from_atoms([frame.atoms for frame in frames])
         species = ensemble.species(batch.numbers)
         pairs = NeighborSearch(ensemble.cutoff).pairs(batch)
-        geometry = Neighborhoods(
-            species=species.astype(np.int32),
-            positions=batch.positions,
-            cells=batch.cells,
-            frame=batch.frame_of_atom.astype(np.int32),
-            first_pair=pairs.first_pair,
-            neighbor=pairs.neighbor,
-            shift=pairs.shift,
-        )
+        geometry = Geometry.of(batch, torch.from_numpy(species), pairs, "cpu").arrays()
         dtype = np.dtype(str(ensemble.dtype).removeprefix("torch."))
         functions = Functions.of(ensemble.aev, len(ensemble.elements), dtype)
         counts = np.zeros((batch.n_atoms, 2), np.int64)

@@ -7,13 +7,27 @@ Three backends answer: ``aev_reference`` (plain torch, any device; the oracle th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alpot.potential.batch import Batch
 from alpot.potential.neighbors import NeighborPairs
+
+
+class GeometryArrays(NamedTuple):
+    """``Geometry`` as the arrays that compiled loops take."""
+
+    species: NDArray[np.int32]
+    positions: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    frame: NDArray[np.int32]
+    first_pair: NDArray[np.int64]
+    neighbor: NDArray[np.int32]
+    shift: NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +66,10 @@ class Geometry:
             neighbor=torch.from_numpy(pairs.neighbor).to(device),
             shift=torch.from_numpy(pairs.shift).to(device),
         )
+
+    def arrays(self) -> GeometryArrays:
+        """The same memory as numpy arrays; on the CPU only."""
+        return GeometryArrays(*(getattr(self, name).numpy() for name in GeometryArrays._fields))
 
     @property
     def n_atoms(self) -> int:
