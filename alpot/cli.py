@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from alpot.errors import AlpotError, UsageError
+from alpot.errors import AlpotError, StorageError, UsageError
 
 app = typer.Typer(
     name="alpot",
@@ -24,6 +24,9 @@ console = Console(highlight=False)
 
 CampaignFile = Annotated[Path, typer.Argument(metavar="FILE", help="campaign file, e.g. campaign.toml")]
 CampaignPath = Annotated[Path, typer.Argument(metavar="DIR", help="campaign directory")]
+TrustDirectory = Annotated[
+    bool, typer.Option("--trust-directory", help="accept a campaign directory that other users may write to")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -92,16 +95,34 @@ def run(
     directory: Annotated[
         Path | None, typer.Option("--directory", "-d", help="where the campaign lives; default: FILE without suffix")
     ] = None,
+    fork: Annotated[
+        Path | None,
+        typer.Option(metavar="NEWDIR", help="begin a new campaign here, with FILE and the labels of that campaign"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print job scripts and files; make and submit nothing")
+    ] = False,
+    trust_directory: TrustDirectory = False,
 ) -> None:
     """Start a campaign from its file, or continue one. Ctrl-C lets running tasks finish, then stops."""
     from alpot.report.live import LiveProgress
     from alpot.report.page import write_report
     from alpot.report.status import campaign_status
     from alpot.report.tables import property_table
-    from alpot.subjects.launch import prepare
+    from alpot.subjects.launch import plan, prepare
 
-    launch = prepare(path, directory)
+    if dry_run:
+        planned, files = plan(path, directory)
+        console.print(f"campaign in {escape(str(planned.path))}; nothing is made or submitted", soft_wrap=True)
+        for name, text in files:
+            typer.echo(f"\n==> {name} <==\n{text}")
+        if not files:
+            typer.echo("there are no job scripts: the workers are processes of this machine")
+        return
+    launch = prepare(path, directory, fork_to=fork, trust_directory=trust_directory)
     console.print(f"campaign in {escape(str(launch.directory.path))}", soft_wrap=True)
+    for change in launch.changes:
+        console.print(escape(change), soft_wrap=True)
     try:
         with LiveProgress(launch.directory, console) as progress:
             outcome = launch.run(progress)
@@ -139,9 +160,45 @@ def status(
 @app.command()
 def stop(path: CampaignPath) -> None:
     """Let the running tasks of a campaign finish, then stop it."""
-    from alpot.subjects.launch import request_stop
+    from alpot.subjects.requests import request_stop
 
     typer.echo(request_stop(path))
+
+
+@app.command()
+def reload(
+    path: CampaignPath,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="changed campaign file; default: DIR/campaign.toml")
+    ] = None,
+    trust_directory: TrustDirectory = False,
+) -> None:
+    """Have a running campaign read its campaign file again: budgets, resources and assessment may change."""
+    from alpot.subjects.requests import request_reload
+
+    for sentence in request_reload(path, file, trust_directory=trust_directory):
+        typer.echo(sentence)
+
+
+@app.command()
+def repair(
+    path: CampaignPath,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="make a new ledger from the label files, if the ledger is damaged")
+    ] = False,
+    trust_directory: TrustDirectory = False,
+) -> None:
+    """Verify every file of a campaign, quarantine and restore what is damaged, and say what is lost."""
+    from alpot.report.repair import repair_sentences, repair_table
+    from alpot.subjects.mending import mend
+
+    mended = mend(path, rebuild=rebuild, trust_directory=trust_directory)
+    console.print(repair_table(mended.report))
+    for sentence in (*repair_sentences(mended.report), *mended.sentences):
+        console.print(escape(sentence), soft_wrap=True)
+    if mended.problem:
+        raise StorageError(mended.problem)
+    console.print("all is well" if mended.report.is_sound else "mended; no label is lost")
 
 
 @app.command()
@@ -154,7 +211,7 @@ def export(
 ) -> None:
     """Copy the best potential of a campaign into a folder that `alpot.load` opens, or its labels into one file."""
     from alpot.store.formats import HDF5_SUFFIXES, XYZ_SUFFIXES
-    from alpot.subjects.launch import export_labels, export_potential
+    from alpot.subjects.exports import export_labels, export_potential
 
     if target.suffix in XYZ_SUFFIXES + HDF5_SUFFIXES:
         typer.echo(f"wrote {export_labels(path, target)} labels to {target}")

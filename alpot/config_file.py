@@ -24,6 +24,9 @@ from alpot.errors import ConfigError
 
 _COMMENT_WIDTH = 100
 _SHOWN_VALUE = 80
+#: Python's TOML reader takes minutes for files of megabytes that are made for it, and for keys of a thousand parts.
+_LARGEST_FILE = 1_000_000
+_LONGEST_LINE = 2_000
 
 
 def read_campaign(path: Path) -> Campaign:
@@ -32,13 +35,24 @@ def read_campaign(path: Path) -> Campaign:
     Raises:
         ConfigError: it cannot be read or is not valid; the message lists everything that is wrong at once.
     """
+    return parse_campaign(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The content of a campaign file; ``ConfigError`` if it cannot be read or is too large to be one."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"cannot read the campaign file {path}: it is not a regular file")
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a text file in UTF-8: {error.reason} at byte {error.start}") from error
     except OSError as error:
         raise ConfigError(f"cannot read the campaign file {path}: {error.strerror}") from error
-    return parse_campaign(text, str(path))
+    if len(content) > _LARGEST_FILE:
+        raise ConfigError(f"{path} is larger than {_LARGEST_FILE} bytes; that is no campaign file")
+    return text
 
 
 def parse_campaign(text: str, source: str) -> Campaign:
@@ -47,10 +61,17 @@ def parse_campaign(text: str, source: str) -> Campaign:
     Raises:
         ConfigError: it is not valid.
     """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(line) > _LONGEST_LINE:
+            raise ConfigError(
+                f"{source}, line {number}, has {len(line)} characters; {_LONGEST_LINE} are allowed. Break the line"
+            )
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source} is not valid TOML: {error}{_quoted_line(text, error)}") from error
+    except (RecursionError, ValueError) as error:  # Python refuses integers of more than 4300 digits
+        raise ConfigError(f"{source} is not valid TOML: nested too deeply, or a number is too long") from error
     try:
         return Campaign.model_validate(data)
     except ValidationError as error:
@@ -111,16 +132,32 @@ def _table_lines(model: type[Table], values: Table | None, name: str, required: 
             tables.append((key, field, value))
         else:
             yield from _key_lines(key, field, value)
+    absent: dict[type[Table], str] = {}
     for key, field, value in tables:
         path = f"{name}.{key}" if name else key
         if field.description:
             yield ""
             yield from _comment(field.description)
+        if value is None and not field.is_required():
+            yield from _absent_table_lines(_tables_in(field.annotation)[0], path, absent)
+            continue
         many = isinstance(value, tuple)
         for item in value if many else (value,):
             table = type(item) if isinstance(item, Table) else _tables_in(field.annotation)[0]
             yield from ("", f"[[{path}]]" if many else f"[{path}]", *_comment(table.__doc__ or ""))
             yield from _table_lines(table, item, path, required)
+
+
+def _absent_table_lines(table: type[Table], path: str, explained: dict[type[Table], str]) -> Iterator[str]:
+    """The commented lines of a table that is not there by default; its keys are explained once."""
+    yield f"# [{path}]"
+    if table in explained:
+        yield f"# Keys as in [{explained[table]}]."
+        return
+    explained[table] = path
+    yield from _comment(table.__doc__ or "")
+    for line in _table_lines(table, None, path, {}):
+        yield line if not line or line.startswith("#") else f"# {line}"
 
 
 def _key_lines(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
@@ -282,6 +319,8 @@ def _shown(value: Any) -> str:
         return textwrap.shorten(_toml(value), _SHOWN_VALUE)
     except TypeError:
         return repr(value)
+    except (RecursionError, ValueError):  # an integer of more than 4300 digits cannot be written in decimals
+        return "a value too large to be shown"
 
 
 # ------------------------------------------------------------------------------------------- looking into models

@@ -11,6 +11,7 @@
     ├── ReferenceError               a reference calculation failed; carries a FailureClass
     ├── PotentialError               a potential cannot be evaluated, trained or loaded
     │   └── NonFiniteError           energies or forces are NaN or infinite
+    ├── Interrupted                  a task's job is about to end; its state is saved, and it goes on later
     └── CampaignFailed               the campaign stopped because its failure budget is exhausted
 
 This module imports nothing of alpot and nothing heavy.
@@ -61,6 +62,7 @@ class FailureClass(StrEnum):
     UNPHYSICAL_GEOMETRY = "unphysical_geometry"
     BAD_OUTPUT = "bad_output"
     MISSING_PROGRAM = "missing_program"
+    BUG = "bug"
     UNKNOWN = "unknown"
 
 
@@ -95,6 +97,18 @@ class PotentialError(AlpotError):
 
 class NonFiniteError(PotentialError):
     """Energies or forces are NaN or infinite; nothing may go on with them."""
+
+
+class Interrupted(AlpotError):
+    """The job that runs a task is about to end; the state of the task is saved, and another job continues it.
+
+    Attributes:
+        progress: how far the task is, in any unit that grows.
+    """
+
+    def __init__(self, message: str, *, progress: float) -> None:
+        super().__init__(message)
+        self.progress = progress
 
 
 class CampaignFailed(AlpotError):

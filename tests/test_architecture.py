@@ -90,27 +90,6 @@ def test_light_modules_load_nothing_heavy(module, heavy):
     assert done.stdout.strip() == ""
 
 
-# ------------------------------------------------------------------------------------------------ nothing unsafe
-
-FORBIDDEN_CALLS = {
-    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "os.chdir", "contextlib.chdir"),
-    *("torch.load", "yaml.load", "yaml.unsafe_load", "numpy.load", "np.load", "joblib.load"),
-    *("pickle.load", "pickle.loads", "dill.load", "dill.loads"),
-}
-FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "yaml"}
-
-
-@pytest.mark.parametrize("path", MODULES)
-def test_nothing_unsafe_is_called(path):
-    assert not FORBIDDEN_IMPORTS & {name.split(".")[0] for name in imported(MODULES[path])}
-    for node in ast.walk(MODULES[path]):
-        if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in FORBIDDEN_CALLS, f"line {node.lineno}"
-            for keyword in node.keywords:
-                is_shell = keyword.arg == "shell" and ast.unparse(keyword.value) != "False"
-                assert not is_shell, f"line {node.lineno}: shell=True"
-
-
 def test_only_the_store_opens_ledger_and_containers():
     for path, tree in MODULES.items():
         if room_of(path) != "store":
@@ -219,6 +198,6 @@ def test_python_in_the_readme_compiles():
 def test_documents_name_files_that_exist(document):
     text = (ROOT / document).read_text("utf-8")
     folders = ("alpot", "tests", "scripts", "workflows", "reference_data")
-    named = set(re.findall(rf"(?<![\w/])((?:{'|'.join(folders)})/[\w./]*\w)", text))
+    named = set(re.findall(rf"(?<![\w/])((?:{'|'.join(folders)})/[\w./-]*\w)", text))
     assert named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,6 @@ import alpot
 from alpot import cli
 from alpot.campaign.state import State
 from alpot.potential.saved import load_potential
-from alpot.store.dataset import read_shard
 from alpot.store.directory import CampaignDirectory
 from alpot.store.labels import read_label
 from alpot.store.ledger import Ledger
@@ -72,10 +72,9 @@ def assert_complete(directory: CampaignDirectory) -> None:
         events = list(ledger.events())
         rows = {row.key for row in ledger.label_rows()}
     labelled = [e.payload["summary"]["key"] for e in events if "outcome" in e.payload.get("summary", {})]
-    trained = [label.key for shard in state.shards for label in read_shard(directory.path / shard)]
     assert len(labelled) == len(set(labelled)) == MAX_LABELS
-    assert set(labelled) == rows == label_files(directory.path).keys() == set(trained) | set(state.audit)
-    assert not set(trained) & set(state.audit)
+    assert set(labelled) == rows == label_files(directory.path).keys() == state.loose.keys() | state.loose_audit.keys()
+    assert not state.loose.keys() & state.loose_audit.keys()
 
 
 # -------------------------------------------------------------------------------------------- a campaign, for real
@@ -190,7 +189,7 @@ def test_status(finished, verb, monkeypatch):
     status = json.loads(said.out)
     assert (said.code, status["phase"], status["controller"]) == (0, "finished", None)
     assert status["labels"]["training"] == state.train_labels
-    assert status["labels"]["audit"] == len(state.audit)
+    assert status["labels"]["audit"] == state.audit_labels
     assert status["labels"]["calculations"] == status["labels"]["budget"] == MAX_LABELS
     assert [g["number"] for g in status["generations"]] == list(range(1, state.generations + 1))
     assert status["promoted"] == state.promoted
@@ -261,7 +260,7 @@ def test_stop_drains_and_run_continues(start, verb, tmp_path):
     assert not run.descendants()
     directory = CampaignDirectory.open(tmp_path / "tiny")
     state = state_of(directory)
-    assert not state.tasks and not state.failed and 4 <= state.calculations < MAX_LABELS
+    assert not state.tasks and not any(state.failed.values()) and 4 <= state.calculations < MAX_LABELS
     assert state.calculations == len(label_files(tmp_path / "tiny"))
     assert json.loads(verb("status", tmp_path / "tiny", "--json").out)["phase"] == "stopped"
     assert start().end().code == 0  # by the file this time
@@ -327,7 +326,8 @@ def test_a_disk_that_is_full_already(verb, small_disk, tmp_path):
     said = verb("run", tmp_path / "tiny.toml", "-d", small_disk / "c")
     assert said.code == 2
     assert "cannot create the campaign directory" in said.err and "free some space" in said.err
-    assert not [path for path in (small_disk / "c").rglob("*") if path.is_file()]
+    # An empty lock is left where it is: somebody else may wait for it.
+    assert {path.name for path in (small_disk / "c").rglob("*") if path.is_file()} <= {"controller.lock"}
     said = verb("export", small_disk / "c", tmp_path / "p")
     assert said.code == 2 and "not a campaign directory" in said.err
 
@@ -367,7 +367,7 @@ def test_a_file_that_is_not_there(verb, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [["run"], ["status"], ["stop"], ["export", "potential"]])
+@pytest.mark.parametrize("command", [["run"], ["status"], ["stop"], ["reload"], ["repair"], ["export", "potential"]])
 def test_a_directory_that_is_no_campaign(verb, tmp_path, command):
     foreign = tmp_path / "holiday"
     foreign.mkdir()
@@ -390,8 +390,58 @@ def test_changed_physics_is_refused(verb, tmp_path):
     path.write_text(changed(("timestep = 3.0", "timestep = 2.0")))
     directory = CampaignDirectory.create(tmp_path / "tiny", TINY.encode(), path)
     said = verb("run", path)
-    assert said.code == 2 and "exploration" in said.err and "stopping" in said.err
+    assert said.code == 2 and "exploration.timestep: 3.0 -> 2.0" in said.err and "--fork NEWDIR" in said.err
     assert directory.config.read_text() == TINY and state_of(directory).seq == 0
+
+
+def test_a_fork_runs_with_the_labels_of_the_old_campaign(finished, start, tmp_path):
+    directory, _ = finished
+    before = label_files(directory.path)
+    (tmp_path / "tiny.toml").write_text(
+        changed(("timestep = 3.0", "timestep = 2.0"), ("max_labels = 20", "max_labels = 2"))
+    )
+    said = start("tiny.toml", "-d", directory.path, "--fork", "new").end()
+    assert said.code == 0, said
+    assert f"forked from {directory.path}: took over {MAX_LABELS} of its {MAX_LABELS} labels" in said.out
+    state = state_of(CampaignDirectory.open(tmp_path / "new"))
+    assert state.calculations == 2 and len(label_files(directory.path)) == len(before)
+    assert label_files(directory.path) == before
+
+
+def test_a_running_campaign_reads_its_file_again(start, verb, tmp_path):
+    run = start()
+    until(lambda: len(label_files(tmp_path / "tiny")) >= 4)
+    (tmp_path / "tiny.toml").write_text(changed((f"max_labels = {MAX_LABELS}", "max_labels = 12")))
+    said = verb("reload", tmp_path / "tiny", tmp_path / "tiny.toml")
+    assert said.code == 0 and f"asked process {run.process.pid}" in said.out
+    assert f"stopping.max_labels: {MAX_LABELS} -> 12\n" in said.out
+    said = run.end()
+    assert said.code == 0 and "finished: the budget of 12 labels is spent" in said.out
+    assert state_of(CampaignDirectory.open(tmp_path / "tiny")).calculations == 12
+
+
+def test_dry_run(verb, tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    said = verb("run", "--dry-run", tmp_path / "tiny.toml")
+    assert said.code == 0 and "nothing is made or submitted" in said.out and "processes of this machine" in said.out
+    slurm = 'platform = "slurm"\ninterface = "lo"\n\n[resources.label]\npartition = "long"'
+    (tmp_path / "tiny.toml").write_text(changed(("workers = 2\n", ""), ('device = "cpu"', slurm)))
+    said = verb("run", "--dry-run", tmp_path / "tiny.toml")
+    assert said.code == 0 and re.search(r"^==> .*label.* <==\n#!/bin/bash\n", said.out, re.MULTILINE), said
+    assert "#SBATCH --partition=long\n" in said.out
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+def test_repair(finished, verb, tmp_path):
+    shutil.copytree(finished[0].path, tmp_path / "c")
+    said = verb("repair", tmp_path / "c")
+    assert said.code == 0 and "all is well" in said.out and re.search(rf"labels .* {MAX_LABELS} ", said.out)
+    path = next((tmp_path / "c").glob("labels/*/*.h5"))
+    path.write_bytes(path.read_bytes()[:-1])
+    said = verb("repair", tmp_path / "c")
+    assert said.code == 1 and f"lost: label {path.stem}" in said.out and "1 labels are lost" in said.err
+    assert "quarantine/labels" in said.out and not path.exists()
+    assert verb("repair", tmp_path / "c").code == 0
 
 
 # ---------------------------------------------------------------------------------------- init, check, schema, version

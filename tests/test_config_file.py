@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from alpot.config import Campaign, FileStarts
+from alpot.config import Campaign, FileStarts, Pool
 from alpot.config_file import json_schema, parse_campaign, read_campaign, template
 from alpot.errors import ConfigError
 
@@ -36,7 +36,7 @@ def test_template_shows_every_key_with_its_description():
 
     def check(model: type) -> None:
         for key, field in model.model_fields.items():
-            assert re.search(rf"^(# )?{key} = |^\[\[?([a-z]+\.)?{key}\]", text, re.MULTILINE), key
+            assert re.search(rf"^(# )?({key} = |\[\[?([a-z]+\.)?{key}\])", text, re.MULTILINE), key
             if field.description:
                 assert field.description in unwrapped, key
             default = field.get_default(call_default_factory=True)
@@ -74,7 +74,7 @@ def test_schema_is_json_with_units():
 def test_file_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read the campaign file .*none\.toml: No such file"):
         read_campaign(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match="it is not a regular file"):
         read_campaign(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b"seed = 1 # \xe5ngstr\xf6m")
     with pytest.raises(ConfigError, match=r"not a text file in UTF-8: .* at byte 11"):
@@ -166,3 +166,55 @@ def test_starts_of_all_kinds():
     starts = parse_campaign(text, "x").material.starts
     assert starts[0] == FileStarts(path="x.xyz")
     assert starts[1].kind == "packing"
+
+
+# ------------------------------------------------------------------------------------------------ pools of a cluster
+
+
+def test_the_template_explains_the_keys_of_pools_once():
+    text = template(["Al"])
+    for key, field in Pool.model_fields.items():
+        assert len(re.findall(rf"^# {key} = ", text, re.MULTILINE)) == 1, key
+        assert field.description in re.sub(r"\n# ", " ", text), key
+    assert text.count("# Keys as in [resources.explore].") == 2
+
+
+def test_the_pool_in_the_template_is_a_valid_one():
+    text = template(["Al"])
+    start = text.index("# [resources.explore]")
+    lines = [line for line in text[start : text.index("# [resources.label]")].splitlines() if " = " in line]
+    lines = [line.removeprefix("# ") for line in lines if re.match(r"# \w+ = [\[\"\d]", line)]
+    config = parse_campaign(MINIMAL + "[resources.explore]\n" + "\n".join(lines), "al.toml")
+    assert config.resources.explore == Pool()
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("waltime = '01:00:00'", "key waltime: there is no such key"),
+        ("waltime = '01:00:00'", "did you mean 'walltime'?"),
+        ('walltime = "1:00"', 'key walltime: "1:00" is not allowed: it must be "HH:MM:00"'),
+        ('walltime = "00:00:30"', '"00:00:30" is not allowed'),
+        ('walltime = "00:00:00"', "whole minutes (schedulers count them), and at least one"),
+        ("blocks = [3, 1]", "[3, 1] is not allowed: the lower bound 3 is above the upper bound 1"),
+        ("blocks = [0, 0]", "key blocks, number 2: 0 is not allowed"),
+        ("drain = 3600", "drain 3600 s is not below the walltime of 3600 s"),
+        ('partition = "a b"', 'key partition: "a b" is not allowed: only letters, digits'),
+        ('account = "-x"', "it must not begin with a -"),
+        ('constraint = "a;b"', 'key constraint: "a;b" is not allowed'),
+        ('scheduler_options = ["--a\\n#SBATCH --b"]', "key scheduler_options, number 1: "),
+        ('scheduler_options = ["#SBATCH --b"]', "it must be one option as it would follow #SBATCH"),
+        ('worker_init = ["a\\nb"]', "it must be one line without control characters"),
+        ('launcher = "sru"', "did you mean 'srun'?"),
+        ("ranks = 0", "key ranks: 0 is not allowed: it must be greater than or equal to 1"),
+    ],
+)
+def test_mistakes_in_a_pool(line, complaint):
+    text = _complaint(f"{MINIMAL}[resources.label]\n{line}\n")
+    assert text.startswith("al.toml: table [resources.label]") and complaint in text
+
+
+def test_units_of_a_pool():
+    pool = Pool(walltime="36:30:00", ranks=4, threads_per_rank=3)
+    assert (pool.walltime_s, pool.cores) == (131400, 12)
+    assert Pool(ranks=4, cores_per_worker=2).cores == 2

@@ -7,6 +7,7 @@ listened to is found in ``result.json`` by the next controller.
 from __future__ import annotations
 
 import json
+import logging
 import time
 import traceback
 from functools import cache
@@ -14,12 +15,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from alpot.campaign.deadline import deadline
 from alpot.campaign.events import Task
 from alpot.campaign.presence import at_work
-from alpot.campaign.subject import SUMMARIES, Subject
-from alpot.errors import FailureClass, ReferenceError, UsageError
+from alpot.campaign.subject import SUMMARIES, Assignment, Subject
+from alpot.errors import FailureClass, Interrupted, ReferenceError, StorageError, UsageError
+from alpot.store.checkpoint import Checkpoint
 from alpot.store.directory import CampaignDirectory
-from alpot.store.files import publish
+from alpot.store.json_files import publish_json, read_json
+
+logger = logging.getLogger(__name__)
 
 _EVIDENCE_LINES = 12
 
@@ -34,19 +39,23 @@ def run_task(subject: str, directory: str, task: dict[str, Any]) -> dict[str, An
 
     Returns:
         The content of the task's ``result.json``: ``task``, ``attempt``, ``status``, ``seconds``, and either
-        ``summary`` (finished) or ``failure``, ``message`` and ``evidence`` (failed).
+        ``summary`` (finished), ``failure``, ``message`` and ``evidence`` (failed), or ``progress`` (interrupted).
     """
     work = Task.load(task)
     campaign = CampaignDirectory(Path(directory))
-    with at_work(campaign):
+    with at_work(campaign), deadline() as time_left:
         started = time.monotonic()
+        path = campaign.checkpoint_path(work.kind, work.id, work.draw)
+        checkpoint = Checkpoint(path, time_left=time_left)
         try:
-            outcome = {"status": "finished", "summary": _run(subject, campaign, work)}
+            outcome: dict[str, Any] = {"status": "finished", "summary": _run(subject, campaign, work, checkpoint)}
+        except Interrupted as interruption:
+            outcome = {"status": "interrupted", "progress": interruption.progress}
         except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded; a worker outlives its tasks
             outcome = {"status": "failed"} | _explain(error)
         seconds = round(time.monotonic() - started, 3)
         result = {"task": work.id, "attempt": work.attempt, "seconds": seconds} | outcome
-        publish(result_path(campaign, work), json.dumps(result, allow_nan=False).encode())
+        publish_json(result_path(campaign, work), result)
     return result
 
 
@@ -58,21 +67,28 @@ def result_path(directory: CampaignDirectory, task: Task) -> Path:
 def published_result(directory: CampaignDirectory, task: Task) -> dict[str, Any] | None:
     """The result of a task, if a worker has published one that still counts.
 
-    A success counts whichever attempt it is of. A failure of an earlier attempt has been dealt with.
+    A success counts whichever attempt it is of. The failure of an earlier attempt has been dealt with.
     """
-    try:
-        result = json.loads(result_path(directory, task).read_bytes())
-    except (FileNotFoundError, ValueError):
+    path = result_path(directory, task)
+    if not path.exists():
         return None
-    counts = result["status"] == "finished" or result["attempt"] == task.attempt
-    return dict(result) if counts else None
+    try:
+        result = read_json(path)
+    except StorageError as error:  # what the task has published beside it is found by its next attempt
+        logger.warning("a task is done again: %s", error)
+        return None
+    counts = result.get("status") == "finished" or result.get("attempt") == task.attempt
+    return result if counts else None
 
 
-def _run(subject: str, directory: CampaignDirectory, task: Task) -> dict[str, Any]:
+def _run(subject: str, directory: CampaignDirectory, task: Task, checkpoint: Checkpoint) -> dict[str, Any]:
     scratch = directory.task_path(task.kind, task.id) / f"attempt-{task.attempt}"
     scratch.mkdir(parents=True, exist_ok=True)
     instance = _open_subject(subject, directory.path)
-    summary = instance.run(task.kind.value, task.id, task.attempt, dict(task.spec), scratch)
+    assignment = Assignment(
+        kind=task.kind, task_id=task.id, draw=task.draw, spec=task.spec, scratch=scratch, checkpoint=checkpoint
+    )
+    summary = instance.run(assignment)
     try:
         SUMMARIES[task.kind].model_validate(summary)
         json.dumps(summary, allow_nan=False)
@@ -104,5 +120,5 @@ def _explain(error: Exception) -> dict[str, Any]:
         return {"failure": error.failure, "message": error.message, "evidence": error.evidence or evidence}
     # Accelerators have memory errors of their own, and they are named like this.
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    failure = FailureClass.OUT_OF_MEMORY if is_memory else FailureClass.UNKNOWN
+    failure = FailureClass.OUT_OF_MEMORY if is_memory else FailureClass.BUG
     return {"failure": failure, "message": f"{type(error).__name__}: {error}", "evidence": evidence}

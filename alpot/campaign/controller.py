@@ -23,20 +23,24 @@ from typing import Any, Literal
 from alpot.campaign import events
 from alpot.campaign.apps import published_result
 from alpot.campaign.events import Task
-from alpot.campaign.executor import Executor, Platform
+from alpot.campaign.executor import Executor, Platform, WorkerLostError
+from alpot.campaign.housekeeping import remove_spent, remove_superseded, sweep
 from alpot.campaign.policy import PolicySettings, decide, is_lifted
 from alpot.campaign.presence import wait_for_orphans
 from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
-from alpot.errors import CampaignFailed, FailureClass, UsageError
+from alpot.errors import CampaignFailed, FailureClass, StorageError, UsageError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
 from alpot.store.ledger import Event, LabelRow, Ledger
+from alpot.store.lock import Lease
 
 logger = logging.getLogger(__name__)
 
 Observer = Callable[[State], None]
 Result = dict[str, Any]
+#: Reads the campaign file again: the settings as they are now, and what has changed, in words.
+Reload = Callable[[], tuple[PolicySettings, Sequence[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +50,14 @@ class ImportedLabels:
     Attributes:
         rows: where each lies.
         audit: keys of those that measure the error and are never trained on.
-        shard: the file in which all labels to train on lie; None if each has a file of its own.
+        shards: the files in which all labels to train on lie; none if each has a file of its own.
+        audit_shards: likewise for the audit.
     """
 
     rows: Sequence[LabelRow]
     audit: frozenset[str] = frozenset()
-    shard: str | None = None
+    shards: Sequence[str] = ()
+    audit_shards: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ class Controller:
         subject: import path of the subject, ``"module:Class"``.
         imported: labels that the user brought along; those that are known already do no harm.
         on_change: called after every event, e.g. to show progress. If it fails, it is not called again.
+        changes: what the user has changed in the campaign file since the last run, in words.
+        reload: called when the user asks a running controller to read the campaign file again.
         state: what is known.
     """
 
@@ -83,9 +91,14 @@ class Controller:
     subject: str
     imported: ImportedLabels | None = None
     on_change: Observer | None = None
+    changes: Sequence[str] = ()
+    reload: Reload | None = None
     state: State = field(default_factory=State, init=False)
     _ledger: Ledger = field(init=False, repr=False)
+    _lease: Lease = field(init=False, repr=False)
+    # What ended, or None: there may be a request.
     _inbox: SimpleQueue[tuple[Task, Future[Result]] | None] = field(default_factory=SimpleQueue, init=False, repr=False)
+    _signalled: bool = field(default=False, init=False, repr=False)
 
     def run(self) -> Outcome:
         """Starts or resumes the campaign, and returns when it has ended or was stopped.
@@ -99,7 +112,11 @@ class Controller:
             UsageError: the platform cannot run anything.
             StorageError: something could not be stored; nothing that was recorded is lost.
         """
-        with self.directory.lock(), Ledger(self.directory.ledger) as self._ledger, self._signals():
+        with (
+            self.directory.lock(self._wake) as self._lease,
+            Ledger(self.directory.ledger) as self._ledger,
+            self._signals(),
+        ):
             self.state = State.replay(self._ledger.events())
             self._open()
             if self.state.finished is None:
@@ -118,7 +135,9 @@ class Controller:
         """Takes up the campaign where the ledger, and the workers since, have left it."""
         self.directory.clear_stop()
         who = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
-        self._commit(events.opened(config=sha256(self.directory.config), **who))
+        self.directory.clear_reload()
+        who |= self.platform.provenance
+        self._commit(events.opened(config=sha256(self.directory.config), changes=self.changes, **who))
         if self.state.ending is not None and is_lifted(self.state.ending, self.settings):
             self._commit(events.ending_lifted())
         self._import()
@@ -127,6 +146,7 @@ class Controller:
             result = published_result(self.directory, task)
             if result is not None:
                 self._take_in(task, result)
+        sweep(self.directory, self.state, self._ledger)
 
     def _import(self) -> None:
         if self.imported is None:
@@ -135,7 +155,8 @@ class Controller:
         if rows:
             audit = [row.key for row in rows if row.key in self.imported.audit]
             keys = [row.key for row in rows if row.key not in self.imported.audit]
-            self._commit(events.labels_imported(keys, audit, self.imported.shard), rows)
+            shards, audit_shards = self.imported.shards, self.imported.audit_shards
+            self._commit(events.labels_imported(keys, audit, shards, audit_shards), rows)
 
     def _resume(self, executor: Executor) -> None:
         for task in list(self.state.tasks.values()):
@@ -145,8 +166,7 @@ class Controller:
 
     def _loop(self, executor: Executor) -> None:
         while True:
-            if self.directory.stop_requested() and not self.state.stop_requested:
-                self._commit(events.stop_requested())
+            self._heed_requests()
             while (decision := decide(self.state, self.settings)) is not None:
                 self._start(decision, executor)
             if self.state.finished is not None or (self.state.stop_requested and not self.state.tasks):
@@ -154,15 +174,33 @@ class Controller:
             message = self._inbox.get()
             if message is not None:
                 self._receive(*message)
-            elif not self.state.stop_requested:
-                self._commit(events.stop_requested())
+
+    def _wake(self) -> None:
+        """Has the loop look for requests; called by signals and by the beat of the lease."""
+        self._inbox.put(None)
+
+    def _heed_requests(self) -> None:
+        if self._lease.is_lost:
+            raise StorageError(f"{self._lease.why_lost}; this controller ends, nothing that was recorded is lost")
+        if not self.state.stop_requested and (self._signalled or self.directory.stop_requested()):
+            self._commit(events.stop_requested())
+        if self.reload is not None and self.directory.reload_requested():
+            self.directory.clear_reload()
+            try:
+                self.settings, changes = self.reload()
+            except UsageError as error:  # the campaign goes on with what it knows
+                logger.error("the campaign file cannot be used, nothing has changed: %s", error)
+                return
+            self._commit(events.settings_changed(sha256(self.directory.config), changes))
+            if self.state.ending is not None and is_lifted(self.state.ending, self.settings):
+                self._commit(events.ending_lifted())
 
     def _start(self, decision: Event, executor: Executor) -> None:
         """Records a decision, then carries it out."""
         self._commit(decision)
         if decision.kind == "task_started":
             task = Task.load(decision.payload)
-            future = executor.submit(task.dump())
+            future = executor.submit(self.state.expand(task).dump())
             future.add_done_callback(lambda future: self._inbox.put((task, future)))
 
     def _receive(self, task: Task, future: Future[Result]) -> None:
@@ -171,23 +209,40 @@ class Controller:
             result = future.result()
         except UsageError:
             raise
-        except Exception as error:  # noqa: BLE001 - the worker is lost, whatever the executor calls it; recorded
-            lost = {"failure": FailureClass.NODE_LOST, "message": f"{type(error).__name__}: {error}", "evidence": ""}
-            result = published_result(self.directory, task) or {"status": "failed"} | lost
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker is lost; it is recorded
+            published = published_result(self.directory, task)
+            if published is None:
+                self._lose(task, error)
+                return
+            result = published
         self._take_in(task, result)
+
+    def _lose(self, task: Task, error: Exception) -> None:
+        if not isinstance(error, WorkerLostError):
+            message = f"{type(error).__name__}: {error}"
+            error = WorkerLostError(message, failure=FailureClass.NODE_LOST, is_suspect=True)
+        lost = events.task_lost(task, error.failure, error.message, error.evidence, is_suspect=error.is_suspect)
+        self._commit(lost)
 
     def _take_in(self, task: Task, result: Result) -> None:
         if result["status"] == "failed":
             failure = FailureClass(result["failure"])
             self._commit(events.task_failed(task, failure, result["message"], result["evidence"]))
             return
+        if result["status"] == "interrupted":
+            self._commit(events.task_interrupted(task, result["progress"]))
+            return
         summary = result["summary"]
+        moved = _moved_labels(task, summary)
         self._commit(
             events.task_finished(task, summary, result["seconds"]),
             _new_labels(task, summary),
-            moved=_moved_labels(task, summary),
+            moved=moved,
         )
+        # Only now that it is on record: what is removed here is known to be of no use any more.
         shutil.rmtree(self.directory.task_path(task.kind, task.id), ignore_errors=True)
+        remove_superseded(self.directory, moved)
+        remove_spent(self.directory, self.state)
 
     def _commit(self, event: Event, labels: Sequence[LabelRow] = (), *, moved: Sequence[LabelRow] = ()) -> None:
         """The one way in which anything changes."""
@@ -204,20 +259,22 @@ class Controller:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Turns the first SIGINT or SIGTERM into a request to stop, the second into an interruption."""
+        """Turns the first SIGINT or SIGTERM into a request to stop, the second into an interruption.
+
+        SIGHUP wakes the controller, which then looks for a request to read the campaign file again.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        asked = False
 
-        def handle(_number: int, _frame: object) -> None:
-            nonlocal asked
-            if asked:
+        def stop(_number: int, _frame: object) -> None:
+            if self._signalled:
                 raise KeyboardInterrupt
-            asked = True
-            self._inbox.put(None)
+            self._signalled = True
+            self._wake()
 
-        former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: lambda *_: self._wake()}
+        former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
@@ -232,7 +289,10 @@ def _new_labels(task: Task, summary: Result) -> list[LabelRow]:
 
 
 def _moved_labels(task: Task, summary: Result) -> list[LabelRow]:
-    if task.kind != Kind.TRAIN or summary.get("shard") is None:
+    if task.kind != Kind.TRAIN:
         return []
-    path, checksum = summary["shard"], summary["shard_checksum"]
-    return [LabelRow(key=key, path=path, checksum=checksum) for key in summary["shard_keys"]]
+    return [
+        LabelRow(key=key, path=compaction["path"], checksum=compaction["checksum"])
+        for compaction in summary.get("compacted", ())
+        for key in compaction["keys"]
+    ]

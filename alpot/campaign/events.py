@@ -5,35 +5,68 @@ A decision of the policy is the event that records it, so these functions are al
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alpot.campaign.subject import Kind
-from alpot.errors import FailureClass
+from alpot.errors import FailureClass, StorageError
 from alpot.store.ledger import Event
+
+
+def replay(events: Iterable[Event], *take_in: Callable[[Event], None]) -> None:
+    """Hands recorded events to each of ``take_in``; whatever goes wrong there becomes a ``StorageError``."""
+    event = None
+    try:
+        for event in events:
+            for take in take_in:
+                take(event)
+    except (AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        if event is None:
+            raise
+        raise StorageError(
+            f"event {event.seq} of the ledger, {event.kind!r}, cannot be understood: {error!r}; the ledger is damaged,"
+            " or made by another version of alpot"
+        ) from error
 
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of work; its id is the same on every attempt."""
+    """A piece of work.
+
+    Attributes:
+        id: the same on every attempt.
+        kind: what to do.
+        spec: with what; see ``alpot.campaign.subject``. Events hold counts instead of lists, see ``State.expand``.
+        attempt: from 1; each has a folder of its own.
+        draw: from 1; which random numbers it uses. Attempts with the same draw give the same result, and continue
+            from each other's checkpoint.
+    """
 
     id: str
     kind: Kind
     spec: dict[str, Any]
     attempt: int = 1
+    draw: int = 1
 
     @classmethod
     def load(cls, payload: dict[str, Any]) -> Task:
         """The task recorded in an event."""
-        return cls(id=payload["id"], kind=Kind(payload["kind"]), spec=payload["spec"], attempt=payload["attempt"])
+        return cls(
+            id=payload["id"],
+            kind=Kind(payload["kind"]),
+            spec=payload["spec"],
+            attempt=payload["attempt"],
+            draw=payload["draw"],
+        )
 
     def dump(self) -> dict[str, Any]:
         """As JSON-able content, for events and workers."""
         return asdict(self) | {"kind": self.kind.value}
 
-    def again(self) -> Task:
-        """The same task, one attempt later."""
-        return Task(self.id, self.kind, self.spec, self.attempt + 1)
+    def again(self, *, afresh: bool = False) -> Task:
+        """The same task, one attempt later; ``afresh``: with other random numbers, and without its checkpoint."""
+        return replace(self, attempt=self.attempt + 1, draw=self.draw + afresh)
 
 
 @dataclass(frozen=True)
@@ -53,17 +86,62 @@ class Ending:
     failed: bool = False
 
 
-def opened(*, config: str, **who: Any) -> Event:
+def opened(*, config: str, changes: Sequence[str] = (), **who: Any) -> Event:
     """A controller has taken up the campaign; a request to stop and a failed ending are forgotten.
 
-    ``config`` is the checksum of the campaign file, which the user may change between two runs.
+    Args:
+        config: checksum of the campaign file.
+        changes: what the user has changed in it since the last run.
+        who: the controller's host, pid and version, and what its platform wants to be on record.
     """
-    return Event(kind="opened", payload={"config": config} | who)
+    return Event(kind="opened", payload={"config": config, "changes": list(changes)} | who)
 
 
-def labels_imported(keys: list[str], audit: list[str], shard: str | None) -> Event:
-    """Labels that the user brought along; with ``shard``, ``keys`` lie in that file, otherwise in one each."""
-    return Event(kind="labels_imported", payload={"keys": keys, "audit": audit, "shard": shard})
+def settings_changed(config: str, changes: Sequence[str]) -> Event:
+    """The running controller has read the campaign file again."""
+    return Event(kind="settings_changed", payload={"config": config, "changes": list(changes)})
+
+
+def labels_imported(
+    keys: Sequence[str], audit: Sequence[str], shards: Sequence[str], audit_shards: Sequence[str]
+) -> Event:
+    """Labels that the user brought along, or that were found on disk.
+
+    Args:
+        keys: to train on; with ``shards`` they lie in those files, otherwise in one file each.
+        audit: to measure errors with; likewise with ``audit_shards``.
+        shards: paths of files.
+        audit_shards: paths of files.
+    """
+    lists = {"keys": keys, "audit": audit, "shards": shards, "audit_shards": audit_shards}
+    return Event(kind="labels_imported", payload={name: list(values) for name, values in lists.items()})
+
+
+def labels_lost(reasons: Mapping[str, str], *, audit: Sequence[str] = (), shards: Sequence[str] = ()) -> Event:
+    """Labels that are no longer to be had, e.g. because the disk has damaged them.
+
+    Args:
+        reasons: why, by key.
+        audit: those of the keys that were for the audit.
+        shards: files that are gone with all their labels.
+    """
+    payload = {"reasons": dict(reasons), "audit": list(audit), "shards": list(shards)}
+    return Event(kind="labels_lost", payload=payload)
+
+
+def labels_moved(compactions: Sequence[Mapping[str, Any]]) -> Event:
+    """Labels that lie in other files than those on record; as of ``alpot.campaign.subject.Compaction``."""
+    return Event(kind="labels_moved", payload={"compacted": [dict(entry) for entry in compactions]})
+
+
+def models_lost(generations: Sequence[int]) -> Event:
+    """Generations whose potential is no longer to be had."""
+    return Event(kind="models_lost", payload={"generations": list(generations)})
+
+
+def frames_lost(explorations: Sequence[str]) -> Event:
+    """Explorations whose frames are no longer to be had: those of their candidates that still wait are dropped."""
+    return Event(kind="frames_lost", payload={"explorations": list(explorations)})
 
 
 def task_started(task: Task) -> Event:
@@ -77,9 +155,20 @@ def task_finished(task: Task, summary: dict[str, Any], seconds: float) -> Event:
 
 
 def task_failed(task: Task, failure: FailureClass, message: str, evidence: str = "") -> Event:
-    """An attempt failed; whether there will be another is decided later."""
+    """The work of an attempt failed; whether there will be another is decided later."""
     details = {"failure": failure.value, "message": message, "evidence": evidence}
     return Event(kind="task_failed", payload={"id": task.id, "attempt": task.attempt} | details)
+
+
+def task_lost(task: Task, failure: FailureClass, message: str, evidence: str = "", *, is_suspect: bool) -> Event:
+    """The worker of an attempt was lost; ``is_suspect``: perhaps through the task."""
+    details = {"failure": failure.value, "message": message, "evidence": evidence, "is_suspect": is_suspect}
+    return Event(kind="task_lost", payload={"id": task.id, "attempt": task.attempt} | details)
+
+
+def task_interrupted(task: Task, progress: float) -> Event:
+    """The job of an attempt is about to end; its state is saved for the next one."""
+    return Event(kind="task_interrupted", payload={"id": task.id, "attempt": task.attempt, "progress": progress})
 
 
 def task_abandoned(task_id: str, reason: str, *, counts: bool) -> Event:

@@ -9,19 +9,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from alpot.campaign import events
 from alpot.campaign.events import Ending, Task
-from alpot.campaign.state import BLAMELESS, State
+from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
 from alpot.errors import FailureClass
 from alpot.store.ledger import Event
 
 #: Attempts at an explore, score, train or assess task.
 _ATTEMPTS = 3
-#: A task that has lost so many workers is taken to be the cause.
-_WORKERS_LOST = 3
+#: A task that may have brought down so many workers is taken to be the cause.
+_SUSPICIONS = 3
+#: Initial structures, as a share of all, for whose labels the first training does not wait: they may take hours.
+_STRAGGLERS = 0.1
+#: How much the labels may grow beyond those of the last training before exploration waits for the next. A model that
+#: has seen most of the labels is hardly outdated: errors fall with a power of their number.
+_GROWTH = 0.2
+#: Refused labels that are too many, as a share of all calculations: then the reference or the screening is at fault.
+_REFUSED_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +91,16 @@ def is_lifted(ending: Ending, settings: PolicySettings) -> bool:
 
 
 def _retry(state: State, settings: PolicySettings) -> Event | None:
-    for task in state.failed.values():
-        event = _verdict(state, settings, task)
-        if event.kind == "task_abandoned":
-            return event
-        is_affordable = (
-            task.kind != Kind.LABEL or state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
-        )
-        if is_affordable and _free_slots(state, settings, task.kind):
-            return event
+    for tasks in state.failed.values():
+        for task in islice(tasks.values(), 1):  # those behind it wait for the same slot
+            event = _verdict(state, settings, task)
+            if event.kind == "task_abandoned":
+                return event
+            is_affordable = (
+                task.kind != Kind.LABEL or state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
+            )
+            if is_affordable and _free_slots(state, settings, task.kind):
+                return event
     return None
 
 
@@ -105,9 +114,10 @@ def _train(state: State, settings: PolicySettings) -> Event | None:
     if state.unassessed is not None or state.pending(Kind.TRAIN) or not _free_slots(state, settings, Kind.TRAIN):
         return None
     if state.generations > 0:
-        due = state.unseen >= settings.labels_per_generation
+        # All are new when the models were lost.
+        due = state.unseen > 0 and state.unseen >= min(settings.labels_per_generation, state.train_labels)
     else:
-        due = state.unseen > 0 and (state.train_labels >= settings.initial_labels or _initial_is_done(state))
+        due = state.unseen > 0 and (state.train_labels >= settings.initial_labels or _initial_is_done(state, settings))
     return _start_training(state) if due else None
 
 
@@ -136,18 +146,25 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
         return None
     # A whole generation's labels are in: wait for the model that learns from them, rather than spend the budget on
     # what an outdated one does not know.
-    if state.unseen >= settings.labels_per_generation:
+    if state.unseen >= max(settings.labels_per_generation, _GROWTH * state.train_labels):
         return None
-    # What the explorations in flight will find counts too, or a thousand free workers would explore all at once.
-    expected = state.in_flight[Kind.EXPLORE] * max(1.0, state.discoveries / max(1, state.explorations))
+    # What the explorations in flight will find counts too, or a thousand free workers would explore all at once; and
+    # so do the labels that end before an exploration does, or the label workers would be idle by then.
+    expected = state.in_flight[Kind.EXPLORE] * max(1.0, state.discoveries)
     backlog = len(state.waiting) + len(state.stale) + expected
-    if backlog > settings.waiting_candidates or backlog >= _labels_left(state, settings):
+    if backlog - state.turnover > _stock(settings) or backlog >= _labels_left(state, settings):
         return None
     return _start(state, Kind.EXPLORE, {"generation": state.promoted})
 
 
-def _initial_is_done(state: State) -> bool:
-    return state.initial_found and not (state.waiting or state.labelling)
+def _stock(settings: PolicySettings) -> int:
+    """Candidates that should wait: what was asked for, and one for each label worker at least."""
+    return max(settings.waiting_candidates, settings.slots[settings.pool_of[Kind.LABEL]])
+
+
+def _initial_is_done(state: State, settings: PolicySettings) -> bool:
+    stragglers = int(_STRAGGLERS * settings.initial_labels)
+    return state.initial_found and not state.waiting and len(state.labelling) <= stragglers
 
 
 def _labels_left(state: State, settings: PolicySettings) -> int:
@@ -159,17 +176,18 @@ def _labels_left(state: State, settings: PolicySettings) -> int:
 
 def _verdict(state: State, settings: PolicySettings, task: Task) -> Event:
     """Another attempt, or the end of a task of which one has failed."""
-    failures = state.failures_of[task.id]
-    if failures[FailureClass.NODE_LOST] >= _WORKERS_LOST:
+    course = state.courses[task.id]
+    if course.suspicions >= _SUSPICIONS:
         return events.task_abandoned(task.id, "kills its worker", counts=True)
-    blameless = BLAMELESS if task.kind == Kind.LABEL else {FailureClass.NODE_LOST}
-    blamed = {failure: count for failure, count in failures.items() if failure not in blameless}
-    if FailureClass.UNPHYSICAL_GEOMETRY in blamed:
-        # A verdict on the structure, not a failure of the code: the same structure would give it again.
-        return events.task_abandoned(task.id, FailureClass.UNPHYSICAL_GEOMETRY, counts=False)
-    if sum(blamed.values()) >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
-        return events.task_abandoned(task.id, max(blamed, key=lambda failure: blamed[failure]), counts=True)
-    return events.task_started(task.again())
+    failures = course.failures
+    if task.kind == Kind.LABEL:
+        if failures[FailureClass.UNPHYSICAL_GEOMETRY]:
+            # A verdict on the structure, not a failure of the code: the same structure would give it again.
+            return events.task_abandoned(task.id, FailureClass.UNPHYSICAL_GEOMETRY, counts=False)
+        failures = failures - Counter({FailureClass.MISSING_PROGRAM: failures[FailureClass.MISSING_PROGRAM]})
+    if failures.total() >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
+        return events.task_abandoned(task.id, max(failures, key=lambda failure: failures[failure]), counts=True)
+    return events.task_started(task.again(afresh=course.afresh))
 
 
 # ---------------------------------------------------------------------------------------------------- the ending
@@ -185,6 +203,10 @@ def _ending(state: State, settings: PolicySettings) -> Ending | None:
         reason = f"{state.given_up} tasks failed for good, {settings.max_failures} may"
         reason = f"{reason} (failed attempts: {_counted(state.failures)}); the last: {state.last_failure}"
         return Ending("max_failures", settings.max_failures, reason, failed=True)
+    if len(state.refused) - state.forgiven > settings.max_failures + _REFUSED_SHARE * state.calculations:
+        why, count = Counter(state.refused.values()).most_common(1)[0]
+        reason = f"{len(state.refused)} labels were refused as wrong, {count} of them because: {why}"
+        return Ending("refused", None, reason, failed=True)
     if state.calculations >= settings.max_labels:
         reason = f"the budget of {settings.max_labels} labels is spent"
         return Ending("max_labels", settings.max_labels, reason)
@@ -217,9 +239,8 @@ def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event |
         return None
     if ending.failed:
         return events.campaign_finished(ending.reason, failed=True)
-    for task in state.failed.values():
-        if task.kind in (Kind.TRAIN, Kind.ASSESS):
-            return _verdict(state, settings, task)
+    for task in (*state.failed[Kind.TRAIN].values(), *state.failed[Kind.ASSESS].values()):
+        return _verdict(state, settings, task)
     if state.unassessed is not None:
         return _start_assessment(state, state.unassessed, final=False)
     may_train = settings.max_generations is None or state.generations < settings.max_generations
@@ -249,13 +270,23 @@ def _start_training(state: State) -> Event:
     spec = {
         "generation": state.generations + 1,
         "parent": state.promoted,
-        "shards": list(state.shards),
-        "labels": list(state.loose),
-        "audit": list(state.audit),
+        "shards": len(state.shards),
+        "labels": len(state.loose),
+        "audit_labels": len(state.loose_audit),
+        "refused": len(state.refused),
+        "unseen": state.unseen,
     }
     return _start(state, Kind.TRAIN, spec)
 
 
 def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
-    spec = {"generation": generation, "incumbent": state.promoted, "audit": list(state.audit), "final": final}
+    spec = {
+        "generation": generation,
+        "incumbent": state.promoted,
+        "audit_shards": len(state.audit_shards),
+        "audit_labels": len(state.loose_audit),
+        "refused": len(state.refused),
+        "unseen": state.unseen_audit,
+        "final": final,
+    }
     return _start(state, Kind.ASSESS, spec)

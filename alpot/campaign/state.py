@@ -9,13 +9,15 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from alpot.campaign.events import Ending, Task
+from alpot.campaign.events import Ending, Task, replay
 from alpot.campaign.subject import (
     AssessSummary,
     Candidate,
+    Compaction,
     ExploreSummary,
     Kind,
     LabelSummary,
@@ -25,8 +27,10 @@ from alpot.campaign.subject import (
 from alpot.errors import FailureClass
 from alpot.store.ledger import Event
 
-#: Failures of a label that say nothing about its structure: they use up neither its attempts nor the label budget.
-BLAMELESS = frozenset({FailureClass.NODE_LOST, FailureClass.MISSING_PROGRAM})
+#: An attempt that is interrupted without having come any further so often in a row has too little time.
+_IDLE_INTERRUPTIONS = 3
+#: Explorations over which "of late" is taken.
+_LATE_EXPLORATIONS = 16
 
 
 @dataclass
@@ -44,14 +48,33 @@ class Waiting:
 
 
 @dataclass
+class Course:
+    """How the attempts at one task have ended so far.
+
+    Attributes:
+        failures: attempts whose work failed, by class.
+        suspicions: attempts that may have brought down their worker.
+        progress: how far the task was at its last interruption.
+        idle: interruptions in a row that found it no further than the one before.
+        afresh: whether the next attempt should draw other random numbers.
+    """
+
+    failures: Counter[FailureClass] = field(default_factory=Counter)
+    suspicions: int = 0
+    progress: float = 0.0
+    idle: int = 0
+    afresh: bool = False
+
+
+@dataclass
 class State:
     """What is known after the last event.
 
     Attributes:
         seq: number of the last event.
         tasks: in flight, by id.
-        failed: attempts that failed and await a verdict, by id.
-        failures_of: how a task has failed so far, by id; forgotten with the task.
+        failed: tasks whose last attempt did not finish and that await a verdict, by kind and id.
+        courses: how a task has fared so far, by id; forgotten with the task.
         in_flight: number of tasks in flight, by kind.
         started: number of tasks ever started, by kind.
         waiting: candidates ready to be labelled, by id.
@@ -65,22 +88,31 @@ class State:
         in_training: those that the last training was the first to see.
         loose: keys of labels to train on that are not in a shard (a dict for its order).
         shards: files of compacted labels.
-        audit: keys of audit labels (a dict for its order).
+        audit_labels: number of labels for the audit.
+        unseen_audit: those that no assessment was given yet.
+        loose_audit: keys of those that are not in a shard (a dict for its order).
+        audit_shards: files of compacted labels for the audit.
+        refused: why a label is not used, by key; its file is kept.
+        forgiven: how many of these were known when the campaign was opened.
         calculations: label calculations that ended, successful or not: what the label budget counts.
         label_seconds: wall time of finished label calculations in s.
         initial_found: the initial structures were emitted.
         explorations: number of explore tasks that finished with a model.
-        discoveries: number of candidates that these emitted.
+        discoveries: how many candidates one of them emits, of late.
+        turnover: how many label calculations end while one of them is in flight, of late.
         generations: number of generations trained.
         unassessed: the generation to be assessed.
         promoted: the generation to explore with.
+        promotions: all that were promoted, as far as their potentials still exist.
         assessment: of the promoted generation.
         final_assessed: the generation whose properties were evaluated.
         simulated: time simulated in ps.
         quiet: time in ps that the promoted generation simulated since it last found something uncertain.
         walker_endings: how many walkers ended for which reason.
-        failures: number of failed attempts, by class.
-        last_failure: task and message of the last failed attempt.
+        failures: number of attempts whose work failed, by class.
+        losses: number of attempts whose worker was lost, by class.
+        interruptions: number of attempts that were saved when their job ended.
+        last_failure: task and message of the last attempt that did not finish.
         given_up: tasks that failed for good since the campaign was opened.
         missing_program: message of a failed label that no other label can escape.
         training_failure: why training was given up.
@@ -88,12 +120,13 @@ class State:
         ending: why the campaign comes to its end, once it does.
         finished: why it has ended.
         has_failed: whether it ended because it could not go on.
+        spent: explorations whose candidates are all settled; their frames are not needed any more.
     """
 
     seq: int = 0
     tasks: dict[str, Task] = field(default_factory=dict)
-    failed: dict[str, Task] = field(default_factory=dict)
-    failures_of: dict[str, Counter[FailureClass]] = field(default_factory=dict)
+    failed: dict[Kind, dict[str, Task]] = field(default_factory=lambda: {kind: {} for kind in Kind})
+    courses: dict[str, Course] = field(default_factory=dict)
     in_flight: Counter[Kind] = field(default_factory=Counter)
     started: Counter[Kind] = field(default_factory=Counter)
 
@@ -109,16 +142,23 @@ class State:
     in_training: int = 0
     loose: dict[str, None] = field(default_factory=dict)
     shards: list[str] = field(default_factory=list)
-    audit: dict[str, None] = field(default_factory=dict)
+    audit_labels: int = 0
+    unseen_audit: int = 0
+    loose_audit: dict[str, None] = field(default_factory=dict)
+    audit_shards: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    forgiven: int = 0
     calculations: int = 0
     label_seconds: float = 0.0
 
     initial_found: bool = False
     explorations: int = 0
-    discoveries: int = 0
+    discoveries: float = 0.0
+    turnover: float = 0.0
     generations: int = 0
     unassessed: int | None = None
     promoted: int | None = None
+    promotions: list[int] = field(default_factory=list)
     assessment: AssessSummary | None = None
     final_assessed: int | None = None
     simulated: float = 0.0
@@ -126,6 +166,8 @@ class State:
     walker_endings: Counter[str] = field(default_factory=Counter)
 
     failures: Counter[FailureClass] = field(default_factory=Counter)
+    losses: Counter[FailureClass] = field(default_factory=Counter)
+    interruptions: int = 0
     last_failure: str = ""
     given_up: int = 0
     missing_program: str = ""
@@ -135,15 +177,17 @@ class State:
     finished: str | None = None
     has_failed: bool = False
 
+    spent: list[str] = field(default_factory=list, compare=False)
+    _begun: dict[str, int] = field(default_factory=dict, repr=False)
+    _unsettled: Counter[str] = field(default_factory=Counter, repr=False)
     _queue: list[tuple[tuple[bool, float, int], str]] = field(default_factory=list, repr=False, compare=False)
     _turns: int = 0
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> State:
-        """The state after all these events."""
+        """The state after all these events; ``StorageError`` if one of them cannot have happened."""
         state = cls()
-        for event in events:
-            state.apply(event)
+        replay(events, state.apply)
         return state
 
     def apply(self, event: Event) -> None:
@@ -155,10 +199,24 @@ class State:
                 self._finish(event.payload)
             case "task_failed":
                 self._fail(event.payload)
+            case "task_lost":
+                self._lose(event.payload)
+            case "task_interrupted":
+                self._interrupt(event.payload)
             case "task_abandoned":
                 self._abandon(event.payload)
             case "labels_imported":
                 self._import(event.payload)
+            case "labels_lost":
+                self._lose_labels(event.payload)
+            case "labels_moved":
+                self._move([Compaction.model_validate(entry) for entry in event.payload["compacted"]])
+            case "models_lost":
+                self._lose_models(event.payload["generations"])
+            case "frames_lost":
+                self._lose_frames(event.payload["explorations"])
+            case "settings_changed":
+                pass  # the settings are no part of the state; recorded for people
             case "opened":
                 self._open()
             case "stop_requested":
@@ -191,7 +249,22 @@ class State:
 
     def pending(self, kind: Kind) -> bool:
         """Whether a task of this kind is in flight or awaits another attempt."""
-        return self.in_flight[kind] > 0 or any(task.kind == kind for task in self.failed.values())
+        return self.in_flight[kind] > 0 or bool(self.failed[kind])
+
+    def expand(self, task: Task) -> Task:
+        """The task with the lists that its spec only counts, as its worker needs them.
+
+        The lists grow at their ends only, so that a count says which version of the dataset is meant.
+        """
+        lists = {
+            "shards": self.shards,
+            "labels": self.loose,
+            "audit_shards": self.audit_shards,
+            "audit_labels": self.loose_audit,
+            "refused": self.refused,
+        }
+        spec = {name: list(islice(lists[name], value)) if name in lists else value for name, value in task.spec.items()}
+        return replace(task, spec=spec)
 
     # ------------------------------------------------------------------------------------------- controller
 
@@ -200,19 +273,26 @@ class State:
         self.stop_requested = False
         self.missing_program = self.training_failure = ""
         self.given_up = 0
+        self.forgiven = len(self.refused)
         if self.has_failed or (self.ending is not None and self.ending.failed):
             self.ending = self.finished = None
             self.has_failed = False
 
     def _import(self, payload: dict[str, Any]) -> None:
-        self.keys.update(payload["keys"], payload["audit"])
-        self.audit.update(dict.fromkeys(payload["audit"]))
-        if payload["shard"] is None:
-            self.loose.update(dict.fromkeys(payload["keys"]))
+        keys, audit = payload["keys"], payload["audit"]
+        self.keys.update(keys, audit)
+        if payload["shards"]:
+            self.shards += payload["shards"]
         else:
-            self.shards.append(payload["shard"])
-        self.train_labels += len(payload["keys"])
-        self.unseen += len(payload["keys"])
+            self.loose.update(dict.fromkeys(keys))
+        if payload["audit_shards"]:
+            self.audit_shards += payload["audit_shards"]
+        else:
+            self.loose_audit.update(dict.fromkeys(audit))
+        self.audit_labels += len(audit)
+        self.unseen_audit += len(audit)
+        self.train_labels += len(keys)
+        self.unseen += len(keys)
 
     # ------------------------------------------------------------------------------------------------ tasks
 
@@ -223,18 +303,20 @@ class State:
                 self.labelling[task.spec["candidate"]] = self.waiting.pop(task.spec["candidate"])
             elif task.kind == Kind.TRAIN:
                 self.in_training, self.unseen = self.unseen, 0
+            elif task.kind == Kind.EXPLORE:
+                self._begun[task.id] = self.calculations
         if task.id not in self.tasks:  # it is, when a new controller repeats what the last one had in flight
             self.in_flight[task.kind] += 1
-        self.failed.pop(task.id, None)
+        self.failed[task.kind].pop(task.id, None)
         self.tasks[task.id] = task
 
     def _finish(self, payload: dict[str, Any]) -> None:
         task = self._land(payload["id"])
-        self.failures_of.pop(task.id, None)
+        self.courses.pop(task.id, None)
         summary = payload["summary"]
         match task.kind:
             case Kind.EXPLORE:
-                self._explored(ExploreSummary.model_validate(summary))
+                self._explored(self._begun.pop(task.id), ExploreSummary.model_validate(summary))
             case Kind.LABEL:
                 self._labelled(task.spec["candidate"], LabelSummary.model_validate(summary))
             case Kind.SCORE:
@@ -242,28 +324,55 @@ class State:
             case Kind.TRAIN:
                 self._trained(TrainSummary.model_validate(summary))
             case Kind.ASSESS:
-                self._assessed(task.spec["final"], AssessSummary.model_validate(summary))
+                self._assessed(task.spec, AssessSummary.model_validate(summary))
 
     def _fail(self, payload: dict[str, Any]) -> None:
-        task = self._land(payload["id"])
+        task, course = self._fall(payload["id"])
         failure = FailureClass(payload["failure"])
-        self.failed[task.id] = task
         self.failures[failure] += 1
         self.last_failure = f"{task.id}: {payload['message']}"
-        self.failures_of.setdefault(task.id, Counter())[failure] += 1
+        course.failures[failure] += 1
+        course.afresh = True
         if task.kind == Kind.LABEL:
-            self.calculations += failure not in BLAMELESS
+            # A program that is missing says nothing about the structure, and has cost nothing.
+            self.calculations += failure != FailureClass.MISSING_PROGRAM
             if failure == FailureClass.MISSING_PROGRAM:
                 self.missing_program = payload["message"]
 
+    def _lose(self, payload: dict[str, Any]) -> None:
+        task, course = self._fall(payload["id"])
+        self.losses[FailureClass(payload["failure"])] += 1
+        self.last_failure = f"{task.id}: {payload['message']}"
+        course.suspicions += payload["is_suspect"]
+        # Once may be chance. A walker that brings down its worker should not do so three times.
+        course.afresh = payload["is_suspect"] and course.suspicions > 1
+
+    def _interrupt(self, payload: dict[str, Any]) -> None:
+        task, course = self._fall(payload["id"])
+        self.interruptions += 1
+        course.afresh = False
+        course.idle = 0 if payload["progress"] > course.progress else course.idle + 1
+        course.progress = payload["progress"]
+        if course.idle >= _IDLE_INTERRUPTIONS:
+            course.idle = 0
+            course.failures[FailureClass.WALLTIME] += 1
+            self.failures[FailureClass.WALLTIME] += 1
+            self.last_failure = f"{task.id}: its job ended {_IDLE_INTERRUPTIONS} times before it had come any further"
+
+    def _fall(self, task_id: str) -> tuple[Task, Course]:
+        task = self._land(task_id)
+        self.failed[task.kind][task.id] = task
+        return task, self.courses.setdefault(task.id, Course())
+
     def _abandon(self, payload: dict[str, Any]) -> None:
-        task = self.failed.pop(payload["id"])
-        del self.failures_of[task.id]
+        task = next(tasks.pop(payload["id"]) for tasks in self.failed.values() if payload["id"] in tasks)
+        del self.courses[task.id]
         self.given_up += payload["counts"]
         match task.kind:
             case Kind.LABEL:
-                del self.labelling[task.spec["candidate"]]
-                self.rejected[payload["reason"]] += 1
+                self._reject(self.labelling.pop(task.spec["candidate"]), payload["reason"])
+            case Kind.EXPLORE:
+                del self._begun[task.id]
             case Kind.SCORE:  # better an old score than none
                 for identifier in task.spec["candidates"]:
                     self._enqueue(self.stale.pop(identifier))
@@ -282,20 +391,25 @@ class State:
 
     # -------------------------------------------------------------------------------------------- summaries
 
-    def _explored(self, summary: ExploreSummary) -> None:
+    def _explored(self, calculations_before: int, summary: ExploreSummary) -> None:
         if summary.generation is None:
             self.initial_found = True
         else:
             self.explorations += 1
-            self.discoveries += len(summary.candidates)
+            share = 1 / min(self.explorations, _LATE_EXPLORATIONS)
+            self.discoveries += share * (len(summary.candidates) - self.discoveries)
+            self.turnover += share * (self.calculations - calculations_before - self.turnover)
         self.walker_endings.update(summary.endings)
         self.simulated += summary.simulated_time
         if summary.generation == self.promoted:
             surprised = any(not candidate.audit for candidate in summary.candidates)
             self.quiet = 0.0 if surprised else self.quiet + summary.simulated_time
         for candidate in summary.candidates:
+            self._unsettled[_exploration(candidate)] += 1
+        for candidate in summary.candidates:
             if candidate.key in self.keys:
                 self.dropped["duplicate"] += 1
+                self._settle(candidate)
                 continue
             self.keys.add(candidate.key)
             entry = Waiting(candidate, summary.generation)
@@ -310,9 +424,13 @@ class State:
         self.label_seconds += summary.seconds
         self.keys.add(summary.key)
         if summary.outcome == "rejected":
-            self.rejected[summary.reason] += 1
-        elif entry.candidate.audit:
-            self.audit[summary.key] = None
+            self._reject(entry, summary.reason)
+            return
+        self._settle(entry.candidate)
+        if entry.candidate.audit:
+            self.loose_audit[summary.key] = None
+            self.audit_labels += 1
+            self.unseen_audit += 1
         else:
             self.loose[summary.key] = None
             self.train_labels += 1
@@ -324,6 +442,7 @@ class State:
             entry = self.stale.pop(identifier)
             if identifier in certain:
                 self.dropped["certain"] += 1
+                self._settle(entry.candidate)
                 continue
             entry.candidate.score = summary.scores.get(identifier, entry.candidate.score)
             entry.generation = summary.generation
@@ -334,23 +453,81 @@ class State:
 
     def _trained(self, summary: TrainSummary) -> None:
         self.generations = self.unassessed = summary.generation
-        if summary.shard is not None:
-            self.shards.append(summary.shard)
-            for key in summary.shard_keys:
-                self.loose.pop(key, None)
+        self._move(summary.compacted)
+        self.train_labels -= self._refuse(summary.refused)
 
-    def _assessed(self, final: bool, summary: AssessSummary) -> None:
-        if final:
+    def _assessed(self, spec: dict[str, Any], summary: AssessSummary) -> None:
+        self.unseen_audit -= spec["unseen"]
+        self.audit_labels -= self._refuse(summary.refused)
+        if spec["final"]:
             self.final_assessed = summary.generation
             self.assessment = summary
             return
         self.unassessed = None
         if summary.promote:
             self.promoted = summary.generation
+            self.promotions.append(summary.generation)
             self.assessment = summary
             self.quiet = 0.0
             for identifier in [name for name, entry in self.waiting.items() if self._is_outdated(entry)]:
                 self.stale[identifier] = self.waiting.pop(identifier)
+            # Or their former places in the queue would pile up, promotion by promotion.
+            self._queue = [(entry.rank, identifier) for identifier, entry in self.waiting.items()]
+            heapq.heapify(self._queue)
+
+    def _move(self, compactions: Iterable[Compaction]) -> None:
+        for compaction in compactions:
+            loose, shards = (self.loose_audit, self.audit_shards) if compaction.audit else (self.loose, self.shards)
+            if compaction.path not in shards:
+                shards.append(compaction.path)
+            for key in compaction.keys:
+                loose.pop(key, None)
+
+    def _refuse(self, reasons: dict[str, str]) -> int:
+        """Labels that are not to be used; returns how many of them were not known as such."""
+        fresh = {key: reason for key, reason in reasons.items() if key not in self.refused}
+        self.refused |= fresh
+        return len(fresh)
+
+    def _lose_labels(self, payload: dict[str, Any]) -> None:
+        held_out = frozenset(payload["audit"])
+        audit = {key: reason for key, reason in payload["reasons"].items() if key in held_out}
+        training = {key: reason for key, reason in payload["reasons"].items() if key not in audit}
+        self.audit_labels -= self._refuse(audit)
+        self.train_labels -= self._refuse(training)
+        gone = frozenset(payload["shards"])
+        self.shards = [shard for shard in self.shards if shard not in gone]
+        self.audit_shards = [shard for shard in self.audit_shards if shard not in gone]
+
+    def _lose_models(self, generations: list[int]) -> None:
+        """The best that is left explores; the next training takes all labels for new, so that it comes soon."""
+        self.promotions = [generation for generation in self.promotions if generation not in generations]
+        if self.unassessed in generations:
+            self.unassessed = None
+        if self.promoted in generations:
+            self.promoted = self.promotions[-1] if self.promotions else None
+            self.assessment = None
+            self.unseen = self.train_labels
+
+    def _lose_frames(self, explorations: list[str]) -> None:
+        for queue in (self.waiting, self.stale):
+            for identifier in [name for name, entry in queue.items() if _exploration(entry.candidate) in explorations]:
+                self._settle(queue.pop(identifier).candidate)
+                self.dropped["damaged"] += 1
+
+    # ------------------------------------------------------------------------------------- settled candidates
+
+    def _settle(self, candidate: Candidate) -> None:
+        """Nothing will be done with a candidate any more."""
+        name = _exploration(candidate)
+        self._unsettled[name] -= 1
+        if self._unsettled[name] == 0:
+            del self._unsettled[name]
+            self.spent.append(name)
+
+    def _reject(self, entry: Waiting, reason: str) -> None:
+        """There is no label; the frame stays where it is, for somebody who wants to know why."""
+        self.rejected[reason] += 1
 
     # -------------------------------------------------------------------------------------------- the queue
 
@@ -363,3 +540,8 @@ class State:
         entry.turn = self._turns
         self.waiting[entry.candidate.id] = entry
         heapq.heappush(self._queue, (entry.rank, entry.candidate.id))
+
+
+def _exploration(candidate: Candidate) -> str:
+    """The task that found a candidate; its frames lie in one file."""
+    return candidate.id.rpartition("/")[0]

@@ -9,10 +9,12 @@ kind       spec
 explore    ``generation``: explore with this model; None: there is none yet, emit ``starts`` initial structures
 label      ``candidate``: id of the candidate
 score      ``generation``, ``candidates``: ids to be judged again by this model
-train      ``generation``: the new one; ``parent``: the promoted one or None; ``shards``: files of compacted labels;
-           ``labels``: keys of labels not in a shard; ``audit``: keys that must never be trained on
-assess     ``generation``; ``incumbent``: the promoted one or None; ``audit``: keys of the audit labels;
-           ``final``: also evaluate properties
+train      ``generation``: the new one; ``parent``: the promoted one or None; ``shards``: files of labels to train on;
+           ``labels``: keys of those that are not in a shard; ``audit_labels``: keys of labels for the audit that are
+           not in a shard (to be compacted, never to be trained on); ``unseen``: how many labels are new;
+           ``refused``: keys not to be trained on
+assess     ``generation``; ``incumbent``: the promoted one or None; ``audit_shards``, ``audit_labels``: the audit
+           labels, like those to train on; ``unseen``; ``refused``; ``final``: also evaluate properties
 =========  ==================================================================================================
 
 Paths in summaries are relative to the campaign directory.
@@ -20,11 +22,15 @@ Paths in summaries are relative to the campaign directory.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:  # it brings h5py, which decisions do without
+    from alpot.store.checkpoint import Checkpoint
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -39,29 +45,47 @@ class Kind(StrEnum):
     ASSESS = "assess"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One attempt at a task, as a subject gets it.
+
+    Attributes:
+        kind: what to do.
+        task_id: the same on every attempt.
+        draw: from 1; which random numbers to use. It stays the same when an attempt was lost through no fault of the
+            task, so that the repetition gives the same result.
+        spec: see the table above.
+        scratch: an empty folder of this attempt alone, for scratch and logs.
+        checkpoint: where attempts with the same ``draw`` leave their state for the next one; the subject may set its
+            ``interval``.
+    """
+
+    kind: Kind
+    task_id: str
+    draw: int
+    spec: dict[str, Any]
+    scratch: Path
+    checkpoint: Checkpoint
+
+
 class Subject(Protocol):
     """A class whose constructor takes the campaign directory; one instance serves many tasks of a worker process."""
 
     def __init__(self, directory: Path) -> None: ...
 
-    def run(self, kind: str, task_id: str, attempt: int, spec: dict[str, Any], task_directory: Path) -> dict[str, Any]:
-        """Runs one task.
+    def run(self, assignment: Assignment) -> dict[str, Any]:
+        """Runs one attempt at a task.
 
         A worker that was given up for lost may still be running when its task is tried again. Outputs outside
-        ``task_directory`` must therefore bear attempts that overlap: name them by attempt, or let the first writer
-        win (``alpot.store.files.publish_new``).
-
-        Args:
-            kind: one of ``Kind``.
-            task_id: the same on every attempt; randomness is seeded from (campaign seed, task id, attempt).
-            attempt: from 1.
-            spec: see the table above.
-            task_directory: an empty folder of this attempt alone, for scratch and logs.
+        ``scratch`` must therefore bear attempts that overlap: let the first writer win
+        (``alpot.store.files.publish_new``), or write what any attempt would write. Randomness is seeded from
+        (campaign seed, task id, draw).
 
         Returns:
             What the kind's summary model takes; more entries are welcome, if JSON-able.
 
         Raises:
+            Interrupted: the job is about to end; what was done is in the checkpoint.
             ReferenceError: carries the class of the failure. Any other exception is recorded as well.
         """
         ...
@@ -122,22 +146,24 @@ class ScoreSummary(Summary):
     certain: list[str] = Field(default_factory=list, description="ids that the model knows already; they are dropped")
 
 
+class Compaction(Summary):
+    """Single labels that were written into one file; the single files are not needed any more."""
+
+    path: str
+    checksum: str
+    keys: Annotated[list[str], Field(min_length=1)]
+    audit: bool = False
+
+
 class TrainSummary(Summary):
-    """A new generation, and the shard into which loose labels were compacted."""
+    """A new generation, the shards into which labels were compacted, and labels that are too wrong to be used."""
 
     generation: int
     path: str
     checksum: str
-    shard: str | None = None
-    shard_keys: list[str] = Field(default_factory=list)
-    shard_checksum: str | None = None
+    compacted: list[Compaction] = Field(default_factory=list)
+    refused: dict[str, str] = Field(default_factory=dict, description="why, by key")
     metrics: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _shard_is_whole(self) -> TrainSummary:
-        if (self.shard is None) != (self.shard_checksum is None) or (self.shard is None) != (not self.shard_keys):
-            raise ValueError("shard, shard_keys and shard_checksum must be given together")
-        return self
 
 
 class AssessSummary(Summary):
@@ -148,6 +174,7 @@ class AssessSummary(Summary):
     force_error: float | None = Field(None, description="root-mean-square error on audit labels in eV/Å")
     energy_error: float | None = Field(None, description="root-mean-square error on audit labels in eV/atom")
     audit_labels: int = 0
+    refused: dict[str, str] = Field(default_factory=dict, description="audit labels that are wrong: why, by key")
     calibration: float | None = None
     properties: list[dict[str, Any]] = Field(default_factory=list)
 

@@ -10,6 +10,7 @@ forces from pairs that may be incomplete never enter a trajectory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from alpot.config import Exploration
 from alpot.exploration.kept_pairs import KeptPairs, Margins, PairSearch, search_for
 from alpot.exploration.measurement import Measurement, measure
-from alpot.exploration.phase_space import Course, PhaseSpace
+from alpot.exploration.phase_space import AtomRows, Course, PhaseSpace, WalkerRows
 from alpot.exploration.walker import FARTHEST, Walker
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.kernels import Geometry
@@ -30,6 +31,24 @@ _SKIN = 0.5
 _STEPS_PER_COURSE = 16
 #: Atoms are predicted to go this much farther than at their present velocities: a search is cheaper than a repetition.
 _FORESIGHT = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class InFlight:
+    """Walkers between two advances, and all that their further way depends on.
+
+    Attributes:
+        walkers: in the order of their slots, one at least.
+        atoms, cells: where they are, and where their pairs were searched: the pairs decide the order of the sums.
+        noise: (n_walkers, n_bytes) uint8 on the host, states of their random numbers.
+        searched_edges: (n_walkers,) edges of the cells when their pairs were searched.
+    """
+
+    walkers: Sequence[Walker]
+    atoms: AtomRows
+    cells: WalkerRows
+    noise: Tensor
+    searched_edges: NDArray[np.float64]
 
 
 class Dynamics:
@@ -80,6 +99,22 @@ class Dynamics:
         geometry = self._pairs.geometry(first)
         self._evaluate(geometry, first, mean_only=False)
         return measure(self.space, first, geometry, self._member_forces, self._contact_factor)
+
+    def in_flight(self) -> InFlight:
+        """The walkers as they are now, as views: to be put away before they go on."""
+        return InFlight(
+            walkers=self.walkers,
+            atoms=self.space.atoms,
+            cells=self.space.cells,
+            noise=self.space.noise_states(),
+            searched_edges=self._pairs.searched_edges,
+        )
+
+    def resume(self, in_flight: InFlight) -> None:
+        """Add walkers that were in flight; from here on they go, bit by bit on a CPU, as they would have gone there."""
+        self.space.append_in_flight(in_flight.walkers, in_flight.atoms, in_flight.cells, list(in_flight.noise))
+        self._pairs.append_in_flight(in_flight.searched_edges)
+        self._geometry = None
 
     def keep(self, slots: Sequence[int]) -> None:
         """Drop all walkers but those in some slots (ascending)."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -13,36 +11,14 @@ from ase import Atoms
 from alpot.config import Exploration
 from alpot.exploration.dynamics import Dynamics
 from alpot.exploration.measurement import Measurement
-from alpot.exploration.walker import Check, Snapshot, Walker
+from alpot.exploration.saved_state import LAYOUT, from_saved, to_saved
+from alpot.exploration.walker import Check, Ending, Snapshot, Walker, WalkerReport
 from alpot.potential.ensemble import Ensemble
+from alpot.store.checkpoint import Checkpoint
 from alpot.structures.contacts import closest_approach
 
-
-class Ending(StrEnum):
-    """Why a walker stopped."""
-
-    UNCERTAIN = "uncertain"
-    CONTACT = "contact"
-    BLOW_UP = "blow_up"
-    FINISHED = "finished"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WalkerReport:
-    """What one walker found.
-
-    Attributes:
-        ending: why it stopped.
-        time: simulated ps.
-        found: the frame that is worth a label: the uncertain one, or after a contact or a blow-up the last good one;
-            None where there is none.
-        audit: the frame taken at a random time, if it was asked for and reached.
-    """
-
-    ending: Ending
-    time: float
-    found: Snapshot | None
-    audit: Snapshot | None
+#: Frames, each with the random numbers of its walker.
+Starts = Iterable[tuple[Atoms, np.random.Generator]]
 
 
 class Explorer:
@@ -62,18 +38,47 @@ class Explorer:
         self.settings = settings
         self.calibration = calibration
 
-    def run(self, starts: Iterable[tuple[Atoms, np.random.Generator]]) -> Iterator[WalkerReport]:
+    def run(
+        self,
+        starts: Starts | Callable[[int], Starts],
+        checkpoint: Checkpoint | None = None,
+        belongs_to: str = "",
+    ) -> Iterator[WalkerReport]:
         """Run one walker from each start, ``settings.walkers`` at a time; reports come in the order of the endings.
 
+        With a checkpoint, an exploration that was interrupted goes on from there: first come the reports that it had
+        given already, then those that it would have given, bit by bit on a CPU (with as many threads as before).
+
         Args:
-            starts: frames, each with the random numbers of its walker.
+            starts: frames, each with the random numbers of its walker; where an exploration goes on, the same ones
+                again, of which it passes over those it has taken. If they are dear to make: a function that gives
+                the starts from a number on, counted from 0.
+            checkpoint: where the exploration is saved, and where it is looked for; offered before every advance.
+            belongs_to: what tells this exploration from all others: a hash of potential, calibration, settings and
+                starts. A checkpoint of something else is not looked at.
+
+        Raises:
+            Interrupted: the job is about to end, and the exploration was saved; its progress is in simulated ps, of
+                all walkers together.
+            PotentialError: an element is unknown to the potential.
+            StorageError: the checkpoint cannot be written.
         """
-        waiting = iter(starts)
         dynamics = Dynamics(self.ensemble, self.settings)
-        yield from self._refill(dynamics, waiting)
+        reports: list[WalkerReport] = []
+        work = f"{belongs_to}, exploration of layout {LAYOUT} on {self.ensemble.device.type}"
+        if checkpoint is not None and (saved := checkpoint.load(work)) is not None:
+            in_flight, reports = from_saved(saved, self.ensemble.device)
+            dynamics.resume(in_flight)
+            yield from reports
+        taken = len(reports) + len(dynamics.walkers)
+        waiting = iter(starts(taken) if callable(starts) else islice(starts, taken, None))
+        yield from _noted(self._refill(dynamics, waiting), reports)
         while dynamics.walkers:
-            yield from self._check(dynamics, dynamics.advance(self.settings.check_interval))
-            yield from self._refill(dynamics, waiting)
+            if checkpoint is not None:
+                simulated = sum(each.time for each in reports) + sum(each.time for each in dynamics.walkers)
+                checkpoint.offer(work, simulated, lambda: to_saved(dynamics.in_flight(), reports))
+            yield from _noted(self._check(dynamics, dynamics.advance(self.settings.check_interval)), reports)
+            yield from _noted(self._refill(dynamics, waiting), reports)
 
     def _refill(
         self, dynamics: Dynamics, waiting: Iterator[tuple[Atoms, np.random.Generator]]
@@ -143,3 +148,10 @@ class Explorer:
     @staticmethod
     def _report(walker: Walker, ending: Ending, found: Snapshot | None) -> WalkerReport:
         return WalkerReport(ending=ending, time=walker.time, found=found, audit=walker.audit)
+
+
+def _noted(ended: Iterator[WalkerReport], reports: list[WalkerReport]) -> Iterator[WalkerReport]:
+    """Pass reports on, and add them to those that were given."""
+    for report in ended:
+        reports.append(report)
+        yield report

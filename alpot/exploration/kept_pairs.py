@@ -156,15 +156,33 @@ class KeptPairs:
         self._parts: list[_Part] = []
         self._edges: NDArray[np.float64] = np.empty(0)
 
+    @property
+    def searched_edges(self) -> NDArray[np.float64]:
+        """(n_walkers,) edges of the cells when each was searched, see ``Course``."""
+        return self._edges
+
     def append(self) -> None:
         """Search the walkers that were added last."""
-        first = len(self._parts)
-        self._edges = np.append(self._edges, self._space.edges[first:])
-        self._parts += self._find(range(first, len(self._space.walkers)))
+        slots = range(len(self._parts), len(self._space.walkers))
+        self._note_places(slots)
+        self._append(slots, self._space.edges[slots.start :])
+
+    def append_in_flight(self, searched_edges: NDArray[np.float64]) -> None:
+        """Find the pairs of the walkers that were added last once more: those of where they were searched.
+
+        Args:
+            searched_edges: (n_added,) edges of their cells then.
+        """
+        self._append(range(len(self._parts), len(self._space.walkers)), searched_edges)
+
+    def _append(self, slots: Sequence[int], searched_edges: NDArray[np.float64]) -> None:
+        self._edges = np.append(self._edges, searched_edges)
+        self._parts += self._find(slots)
 
     def renew(self, slots: Sequence[int], edges: NDArray[np.float64]) -> None:
         """Search some walkers again, when the edges of all are (n_walkers,), see ``Course``."""
         self._edges[slots] = edges[slots]
+        self._note_places(slots)
         for slot, part in zip(slots, self._find(slots), strict=True):
             self._parts[slot] = part
 
@@ -173,15 +191,26 @@ class KeptPairs:
         self._parts = [self._parts[slot] for slot in slots]
         self._edges = self._edges[list(slots)]
 
-    def _find(self, slots: Sequence[int]) -> list[_Part]:
-        atoms, cells = self._space.atoms, self._space.cells
-        spans = [slice(*self._space.span(slot)) for slot in slots]
-        for span in spans:
+    def _note_places(self, slots: Sequence[int]) -> None:
+        """The atoms of some walkers are searched where they are now."""
+        atoms, cells, which = self._space.atoms, self._space.cells, list(slots)
+        for span in self._spans(slots):
             atoms.searched_at[span] = atoms.positions[span]
-        positions = torch.cat([atoms.positions[span] for span in spans])
+        cells.searched_cells[which] = cells.cells[which]
+
+    def _spans(self, slots: Sequence[int]) -> list[slice]:
+        return [slice(*self._space.span(slot)) for slot in slots]
+
+    def _find(self, slots: Sequence[int]) -> list[_Part]:
+        """Pairs of some walkers, of nothing but their noted places: the same ones whenever it is called."""
+        atoms, cells = self._space.atoms, self._space.cells
+        spans = self._spans(slots)
+        positions = torch.cat([atoms.searched_at[span] for span in spans])
         counts = [span.stop - span.start for span in spans]
         which = list(slots)
-        found = self._search(positions, cells.cells[which], cells.pbc[which], counts, self._cutoff + self._skin)
+        found = self._search(
+            positions, cells.searched_cells[which], cells.pbc[which], counts, self._cutoff + self._skin
+        )
         offsets = torch.tensor(np.cumsum(counts), device=positions.device)
         return _split(found, counts, np.diff(found.first_pair[offsets].tolist(), prepend=0).tolist())
 

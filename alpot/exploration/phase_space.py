@@ -43,10 +43,18 @@ class AtomRows:
 
 @dataclass(frozen=True, kw_only=True)
 class WalkerRows:
-    """What is known of each walker: ``pbc`` (n_walkers, 3), ``cells`` and ``good_cells`` (n_walkers, 3, 3) Å."""
+    """What is known of each walker.
+
+    Attributes:
+        pbc: (n_walkers, 3) periodic directions.
+        cells: (n_walkers, 3, 3) Å.
+        searched_cells: (n_walkers, 3, 3) Å when the neighbors were searched.
+        good_cells: (n_walkers, 3, 3) Å at the last check that was passed.
+    """
 
     pbc: Tensor
     cells: Tensor
+    searched_cells: Tensor
     good_cells: Tensor
 
 
@@ -119,11 +127,37 @@ class PhaseSpace:
             walkers: with step 0.
             species: (n_atoms,) element indices of their atoms.
         """
-        self._atoms.append(_atom_rows(walkers, species, self.device))
-        self._cells.append(_walker_rows(walkers, self.device))
+        noise = [torch.Generator(self.device).manual_seed(walker.seed) for walker in walkers]
+        self._add(walkers, _atom_rows(walkers, species, self.device), _walker_rows(walkers, self.device), noise)
+
+    def append_in_flight(
+        self, walkers: Sequence[Walker], atoms: AtomRows, cells: WalkerRows, noise: Sequence[Tensor]
+    ) -> None:
+        """Add walkers as they were in flight, here or in another process.
+
+        Args:
+            walkers: with the steps that they have done.
+            atoms, cells: as they were.
+            noise: state of each walker's random numbers, see ``noise_states``.
+        """
+        generators = [torch.Generator(self.device) for _ in walkers]
+        for generator, state in zip(generators, noise, strict=True):
+            # In memory of its own: torch 2 crashes on a state whose address is not a multiple of its vectors' length.
+            generator.set_state(state.clone())
+        self._add(walkers, atoms, cells, generators)
+
+    def _add(
+        self, walkers: Sequence[Walker], atoms: AtomRows, cells: WalkerRows, noise: Sequence[torch.Generator]
+    ) -> None:
+        self._atoms.append(atoms)
+        self._cells.append(cells)
         self.walkers.extend(walkers)
-        self._noise.extend(torch.Generator(self.device).manual_seed(walker.seed) for walker in walkers)
+        self._noise.extend(noise)
         self._number_atoms()
+
+    def noise_states(self) -> Tensor:
+        """(n_walkers, n_bytes) uint8 on the host: where each walker's random numbers are; it must be one at least."""
+        return torch.stack([generator.get_state() for generator in self._noise])
 
     def keep(self, slots: Sequence[int]) -> None:
         """Drop all walkers but those in some slots (ascending)."""
@@ -267,4 +301,6 @@ def _walker_rows(walkers: Sequence[Walker], device: torch.device) -> WalkerRows:
     cells = np.array([walker.start.cell.array for walker in walkers], dtype=np.float64).reshape(-1, 3, 3)
     pbc = np.array([walker.start.pbc for walker in walkers], dtype=bool).reshape(-1, 3)
     on_device = torch.from_numpy(cells).to(device)
-    return WalkerRows(pbc=torch.from_numpy(pbc).to(device), cells=on_device, good_cells=on_device)
+    return WalkerRows(
+        pbc=torch.from_numpy(pbc).to(device), cells=on_device, searched_cells=on_device, good_cells=on_device
+    )

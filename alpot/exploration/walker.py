@@ -1,4 +1,4 @@
-"""One walker: what it started from, the schedules of temperature and density that it follows, and what was seen of it.
+"""One walker: what it started from, the schedules it follows, what was seen of it, and what it reports in the end.
 
 Where its atoms are is known to ``alpot.exploration.phase_space`` only, which moves all walkers together.
 """
@@ -6,6 +6,7 @@ Where its atoms are is known to ``alpot.exploration.phase_space`` only, which mo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from ase import Atoms, units
@@ -41,6 +42,33 @@ class Check:
     time: float
     mean_error: float
     max_error: float
+
+
+class Ending(StrEnum):
+    """Why a walker stopped."""
+
+    UNCERTAIN = "uncertain"
+    CONTACT = "contact"
+    BLOW_UP = "blow_up"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkerReport:
+    """What one walker found.
+
+    Attributes:
+        ending: why it stopped.
+        time: simulated ps.
+        found: the frame that is worth a label: the uncertain one, or after a contact or a blow-up the last good one;
+            None where there is none.
+        audit: the frame taken at a random time, if it was asked for and reached.
+    """
+
+    ending: Ending
+    time: float
+    found: Snapshot | None
+    audit: Snapshot | None
 
 
 @dataclass

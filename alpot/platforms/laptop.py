@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from contextlib import AbstractContextManager
-from pathlib import Path
+from typing import Any
 
 from parsl.executors import HighThroughputExecutor
-from parsl.jobs.error_handlers import windowed_error_handler
 from parsl.launchers import SimpleLauncher
 from parsl.providers import LocalProvider
 
 from alpot.campaign.subject import Kind
 from alpot.config import Resources
-from alpot.platforms.parsl_executor import WORKER_ENVIRONMENT, ParslExecutor, interchange_command, parsl_executor
+from alpot.platforms.job_script import WORKER_ENVIRONMENT, environment_lines, worker_lines
+from alpot.platforms.parsl_executor import (
+    POLL_PERIOD_MS,
+    ParslExecutor,
+    give_up_on_fruitless_blocks,
+    interchange_command,
+    parsl_executor,
+)
 from alpot.store.directory import CampaignDirectory
 
 _POOL = "workers"
@@ -33,11 +37,13 @@ class Laptop:
         self.workers = settings.workers or _available_cores()
         self.slots = {_POOL: self.workers}
         self.pool_of = dict.fromkeys(Kind, _POOL)
+        self.provenance: dict[str, Any] = {}
 
     def executor(self, directory: CampaignDirectory, subject: str) -> AbstractContextManager[ParslExecutor]:
         """Starts the workers; see ``alpot.campaign.executor.Platform``."""
+        lines = [*worker_lines(), *environment_lines(WORKER_ENVIRONMENT)]
         provider = LocalProvider(
-            launcher=SimpleLauncher(), worker_init=_worker_init(), init_blocks=1, min_blocks=1, max_blocks=1
+            launcher=SimpleLauncher(), worker_init="\n".join(lines), init_blocks=1, min_blocks=1, max_blocks=1
         )
         workers = HighThroughputExecutor(
             label=_POOL,
@@ -51,16 +57,14 @@ class Laptop:
             heartbeat_threshold=_PATIENCE_S,
             interchange_launch_cmd=interchange_command(os.getpid()),
             # Parsl's default gives up when the only block is lost, be it by a nap of the laptop.
-            block_error_handler=windowed_error_handler,
+            block_error_handler=give_up_on_fruitless_blocks,
+            poll_period=POLL_PERIOD_MS,
         )
         return parsl_executor([workers], self.pool_of, directory, subject)
 
-
-def _worker_init() -> str:
-    # Parsl finds its worker's program by PATH, and the environment need not be activated.
-    path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in WORKER_ENVIRONMENT.items()]
-    return "\n".join([path, *exports])
+    def dry_run(self, directory: CampaignDirectory) -> list[tuple[str, str]]:
+        """Nothing: workers are processes of this machine, and no job is submitted."""
+        return []
 
 
 def _available_cores() -> int:

@@ -15,7 +15,13 @@ from alpot.errors import ConfigError
 
 GROUP = "alpot.platforms"
 
-_OURS = (EntryPoint("laptop", "alpot.platforms.laptop:Laptop", GROUP),)
+_OURS = (
+    EntryPoint("laptop", "alpot.platforms.laptop:Laptop", GROUP),
+    EntryPoint("slurm", "alpot.platforms.slurm:Slurm", GROUP),
+    EntryPoint("pbs", "alpot.platforms.pbs:PBS", GROUP),
+    EntryPoint("lsf", "alpot.platforms.lsf:LSF", GROUP),
+    EntryPoint("parsl", "alpot.platforms.own_parsl:OwnParsl", GROUP),
+)
 
 
 def open_platform(settings: Resources) -> Platform:

@@ -50,8 +50,8 @@ class EnsembleResult:
 
     @property
     def is_finite(self) -> bool:
-        """Whether no energy and no force is NaN or infinite."""
-        return bool(np.isfinite(self.energies).all() and np.isfinite(self.forces).all())
+        """Whether no energy, force and virial is NaN or infinite."""
+        return all(np.isfinite(values).all() for values in (self.energies, self.forces, self.virials))
 
 
 class EnsembleTensors(NamedTuple):

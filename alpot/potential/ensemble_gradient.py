@@ -81,6 +81,7 @@ class CpuGradient:
     Attributes:
         parameters: (n_members, n_weights) weights.
         gradient: likewise; of the last batch.
+        adam: the optimizer; its moments and ``parameters`` keep their places in memory.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class CpuGradient:
         self._packed = PackedWeights(ensemble, cache.columns, cache.functions.width)
         self.parameters = self._packed.pack(ensemble, self._members)
         self.gradient = torch.zeros_like(self.parameters)
-        self._adam = MemberwiseAdam(self.parameters, adam)
+        self.adam = MemberwiseAdam(self.parameters, adam)
         self._frames = Frames(
             offsets=cache.offsets,
             species=cache.geometry.species,
@@ -147,7 +148,7 @@ class CpuGradient:
             (3, n_members, n) losses by energy, forces and virial, each before its batch's step.
         """
         losses = self._run(order, batch_frames, shares, rates, targets)
-        self._adam.steps += len(rates)
+        self.adam.steps += len(rates)
         return losses
 
     def _run(
@@ -163,7 +164,7 @@ class CpuGradient:
             run_batches(
                 group.weights, self._packed.shape, self._frames, targets or self._targets, order, batch_frames,
                 np.ascontiguousarray(shares[group.rows].T), np.ascontiguousarray(rates[:, group.rows]),
-                self._adam.settings, self._adam.steps, group.jacobian, group.is_stored, group.work, losses,
+                self.adam.settings, self.adam.steps, group.jacobian, group.is_stored, group.work, losses,
             )  # fmt: skip
             return losses
 
@@ -180,7 +181,7 @@ class _Group:
 
     def __init__(self, rows: slice, engine: CpuGradient, cache: FrameCache) -> None:
         self.rows = rows
-        adam = engine._adam
+        adam = engine.adam
         parameters, gradient, first, second = (
             tensor.numpy()[rows] for tensor in (engine.parameters, engine.gradient, adam.first, adam.second)
         )

@@ -17,6 +17,13 @@ Activation = Literal["celu", "silu"]
 
 #: torchani's CELU has this α.
 CELU_ALPHA = 0.1
+#: A network with a weight beyond this has exploded: features are of order 1, and float32 resolves 10⁻⁷ of its terms.
+LARGEST_WEIGHT = 1e8
+
+
+def are_sound(weights: Tensor) -> Tensor:
+    """(n_members,) whether all of a member's weights (n_members, ...) are numbers that a network can work with."""
+    return (weights.abs() <= LARGEST_WEIGHT).flatten(1).all(dim=1)  # NaN is not
 
 
 def activate(name: Activation, z: Tensor) -> tuple[Tensor, Tensor]:

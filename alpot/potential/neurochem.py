@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from alpot.errors import PotentialError
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
+from alpot.potential.plain_files import read_plain
 
 #: NeuroChem's codes of the activations: CELU(0.1) in hidden layers, none in the last.
 _CELU, _LINEAR = 9, 6
+#: Bytes; what is larger is not read at all, nor unpacked.
+_MOST_TEXT, _MOST_BINARY = 2**20, 2**28
 #: Parameter names of NeuroChem and ours.
 _SCALARS = {
     "Rcr": "radial_cutoff",
@@ -103,8 +106,8 @@ def _read_parameters(path: Path) -> tuple[AevSettings, tuple[str, ...]]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("ascii")
-    except (OSError, ValueError) as error:
+        return read_plain(path, _MOST_TEXT).decode("ascii")
+    except ValueError as error:
         raise PotentialError(f"{path}: cannot be read as text: {error}") from error
 
 
@@ -115,9 +118,12 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _read_network(path: Path) -> list[_Layer]:
     """Layers of one ``.nnf`` file: a text header, then a bzip2-compressed description that names the binary files."""
     try:
-        content = path.read_bytes()
-        description = bz2.decompress(content[content.index(b"=") + 2 :]).decode("ascii")
-    except (OSError, ValueError) as error:
+        content = read_plain(path, _MOST_TEXT)
+        packed = bz2.BZ2Decompressor()
+        description = packed.decompress(content[content.index(b"=") + 2 :], max_length=_MOST_TEXT).decode("ascii")
+        if not packed.eof:
+            raise ValueError("its description is cut off, or too long")
+    except (OSError, ValueError) as error:  # bz2 says OSError where data are not its own
         raise PotentialError(f"{path}: cannot be read as a NeuroChem network: {error}") from error
     layers = []
     for block in re.findall(r"layer\s*\[(.*?)\]\s*;?\s*(?=layer|\$|\Z)", description, flags=re.DOTALL):
@@ -127,7 +133,7 @@ def _read_network(path: Path) -> list[_Layer]:
             n_in, n_out = int(fields["blocksize"]), int(fields["nodes"])
             weights = _binary(path.parent / files["weights"], n_in * n_out).reshape(n_out, n_in)
             layers.append(_Layer(weights, _binary(path.parent / files["biases"], n_out), int(fields["activation"])))
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             raise PotentialError(f"{path}: layer {len(layers)} does not state {error}") from error
     codes = [layer.activation for layer in layers]
     if not layers or codes != [_CELU] * (len(codes) - 1) + [_LINEAR]:
@@ -138,10 +144,10 @@ def _read_network(path: Path) -> list[_Layer]:
 def _binary(path: Path, count: int) -> NDArray[np.float64]:
     if path.parent.resolve() != path.resolve().parent or not path.is_file():
         raise PotentialError(f"{path}: missing; the network's description names it")
-    values = np.fromfile(path, dtype="<f4")
-    if len(values) != count:
-        raise PotentialError(f"{path}: holds {len(values)} numbers, the network's description says {count}")
-    return values.astype(np.float64)
+    content = read_plain(path, _MOST_BINARY)
+    if len(content) != 4 * count:
+        raise PotentialError(f"{path}: holds {len(content) // 4} numbers, the network's description says {count}")
+    return np.frombuffer(content, dtype="<f4").astype(np.float64)
 
 
 def _read_self_energies(path: Path, elements: tuple[str, ...]) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """Potentials on disk: weights as safetensors, and a card that a person can read.
 
-A potential is a folder with ``weights.safetensors`` and ``card.json``; nothing in it is code.
+A potential is a folder with ``weights.safetensors`` and ``card.json``; nothing in it is code. The card holds the
+checksum of the weights and of itself and is read only if it is byte by byte what would be written, so that every
+flipped byte is noticed. Nothing is allocated by what a file claims before it was compared with what is there.
 """
 
 from __future__ import annotations
@@ -9,21 +11,27 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from alpot import __version__
-from alpot.errors import PotentialError
+from alpot.errors import NonFiniteError, PotentialError
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
+from alpot.potential.networks import LARGEST_WEIGHT, Activation, are_sound
 from alpot.potential.neurochem import is_neurochem_folder, read_neurochem
+from alpot.potential.plain_files import read_plain
 from alpot.store.files import publish
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 FORMAT = 1
+#: Bytes; potentials and cards are far smaller, and what is larger is not read at all.
+_MOST_IN_CARD, _MOST_IN_WEIGHTS = 2**20, 2**32
+#: What comes of names, types and sizes that are not what they should be.
+_MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +63,23 @@ def save_potential(folder: Path, ensemble: Ensemble, card: Card) -> None:
     """Write a potential; the card comes last, so that a folder with a card is whole.
 
     Raises:
+        NonFiniteError: a number on the card is NaN or infinite; nothing was written.
         StorageError: a file cannot be written.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in ensemble.state_dict().items()}
     tensors["self_energies"] = torch.from_numpy(ensemble.self_energies)
     weights = safetensors.torch.save(tensors)
+    try:
+        text = _card_text(card, ensemble, hashlib.sha256(weights).hexdigest())
+    except ValueError as error:
+        raise NonFiniteError(
+            f"{folder / CARD}: cannot be written, a number on it is NaN or infinite: {error}"
+        ) from error
     publish(folder / WEIGHTS, weights)
-    _publish_card(folder, card, ensemble, hashlib.sha256(weights).hexdigest())
+    publish(folder / CARD, text)
 
 
-def _publish_card(folder: Path, card: Card, ensemble: Ensemble, weights_sha256: str) -> None:
+def _card_text(card: Card, ensemble: Ensemble, weights_sha256: str) -> bytes:
     content = {
         "format": FORMAT,
         "alpot": __version__,
@@ -79,8 +94,12 @@ def _publish_card(folder: Path, card: Card, ensemble: Ensemble, weights_sha256: 
         "units": {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "errors": "eV/atom and eV/Å"},
         "weights_sha256": weights_sha256,
     }
-    content["provenance_hash"] = _hash_of(json.loads(json.dumps(content)))
-    publish(folder / CARD, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+    content = json.loads(json.dumps(content, allow_nan=False))
+    return _text_of({**content, "provenance_hash": _hash_of(content)})
+
+
+def _text_of(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _hash_of(content: dict[str, Any]) -> str:
@@ -94,64 +113,118 @@ def load_potential(folder: Path) -> tuple[Ensemble, Card]:
 
     Raises:
         PotentialError: the folder is neither, or it is damaged.
+        NonFiniteError: weights are NaN, infinite or beyond all bounds.
     """
     if not folder.is_dir():
         raise PotentialError(f"{folder}: there is no such folder; a potential is a folder with {WEIGHTS} and {CARD}")
     if not (folder / CARD).is_file():
         if is_neurochem_folder(folder):
             ensemble = read_neurochem(folder)
+            _refuse_unsound(ensemble, folder)
             return ensemble, Card(elements=ensemble.elements, provenance={"format": "NeuroChem", "name": folder.name})
         raise PotentialError(
             f"{folder}: neither a potential of ours ({WEIGHTS} and {CARD}) nor a folder of NeuroChem weights"
             " (*.params, sae*.dat, train*/); `alpot export DIR FOLDER` writes a potential from a campaign"
         )
     content = _read_card(folder / CARD)
+    weights = read_plain(folder / WEIGHTS, _MOST_IN_WEIGHTS)
+    _check(folder / WEIGHTS, weights, content["weights_sha256"])
     try:
-        weights = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise PotentialError(f"{folder / WEIGHTS}: cannot be read: {error.strerror}") from error
-    if hashlib.sha256(weights).hexdigest() != content["weights_sha256"]:
-        raise PotentialError(
-            f"{folder / WEIGHTS}: damaged: its checksum is not the one in {CARD}; copy the folder again"
-        )
-    try:
-        return _build(content, weights), _card_of(content)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        card, ensemble = _card_of(content), _build(content, weights)
+    except _MISFITS as error:
         raise PotentialError(f"{folder}: {CARD} and {WEIGHTS} do not fit together: {error}") from error
+    _refuse_unsound(ensemble, folder / WEIGHTS)
+    return ensemble, card
+
+
+def verify_card(path: Path) -> None:
+    """Checks a card by itself; ``PotentialError`` if it is damaged."""
+    _read_card(path)
+
+
+def _check(path: Path, content: bytes, checksum: str) -> None:
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise PotentialError(f"{path}: damaged: its checksum is not the one in {CARD}; copy the folder again")
 
 
 def _read_card(path: Path) -> dict[str, Any]:
+    data = read_plain(path, _MOST_IN_CARD)
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise PotentialError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or "weights_sha256" not in content:
         raise PotentialError(f"{path}: not a card of format {FORMAT}; this alpot is version {__version__}")
-    if content.get("provenance_hash") != _hash_of(content):
+    try:
+        is_ours = content.get("provenance_hash") == _hash_of(content) and data == _text_of(content)
+    except (ValueError, RecursionError) as error:
+        raise PotentialError(f"{path}: not a card that alpot has written: {error}") from error
+    if not is_ours:
         raise PotentialError(
             f"{path}: damaged or edited: its content does not match its provenance_hash; copy the folder again"
         )
     return content
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
 def _build(content: dict[str, Any], weights: bytes) -> Ensemble:
+    if int.from_bytes(weights[:8], "little") > _MOST_IN_CARD:
+        raise ValueError("the header of the weights is larger than any potential needs")
     tensors = safetensors.torch.load(weights)
-    architecture = content["architecture"]
-    # JSON has no tuples, and the settings are compared and hashed.
-    descriptor: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in architecture["descriptor"].items()
-    }
-    aev = AevSettings(**descriptor)
-    ensemble = Ensemble(
-        content["elements"], aev, architecture["members"], architecture["hidden"], architecture["activation"]
-    )
-    ensemble.to({"float32": torch.float32, "float64": torch.float64}[architecture["dtype"]])
+    architecture, elements = content["architecture"], tuple(content["elements"])
+    hidden = tuple(architecture["hidden"])
+    if len(tensors) != 2 * len(elements) * (len(hidden) + 1) + 4 or len(set(elements)) != len(elements):
+        raise ValueError(f"{len(tensors)} tensors are not those of networks of {len(hidden)} hidden layers")
+    if architecture["activation"] not in get_args(Activation):
+        raise ValueError(f"the activation {architecture['activation']!r} is none of {get_args(Activation)}")
+    aev = AevSettings(**{name: _numbers(value) for name, value in architecture["descriptor"].items()})
+    dtype = {"float32": torch.float32, "float64": torch.float64}[architecture["dtype"]]
+    with torch.device("meta"):  # takes no memory, whatever sizes the card states
+        ensemble = Ensemble(elements, aev, architecture["members"], hidden, architecture["activation"]).to(dtype)
+    expected = {name: (tensor.shape, dtype) for name, tensor in ensemble.state_dict().items()}
+    expected["self_energies"] = (torch.Size([len(elements)]), torch.float64)
+    for name, (shape, kind) in expected.items():
+        if (found := tensors[name]).shape != shape or found.dtype != kind:
+            raise ValueError(f"{name} is {found.dtype} {tuple(found.shape)} and should be {kind} {tuple(shape)}")
+    ensemble.to_empty(device="cpu")
     ensemble.self_energies = tensors.pop("self_energies").numpy().copy()
     ensemble.load_state_dict(tensors)
     return ensemble
 
 
+def _numbers(value: Any) -> Any:
+    """A number, or several as a tuple: JSON has none, and the settings are compared and hashed."""
+    if isinstance(value, list):
+        return tuple(_numbers(part) for part in value)
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
 def _card_of(content: dict[str, Any]) -> Card:
     names = Card.__dataclass_fields__
     known: dict[str, Any] = {name: value for name, value in content.items() if name in names}
-    return Card(**{**known, "elements": tuple(known["elements"])})
+    card = Card(**{**known, "elements": tuple(known["elements"])})
+    if not card.calibration > 0.0:
+        raise ValueError(f"calibration is {card.calibration}, and must be above 0")
+    return card
+
+
+def _refuse_unsound(ensemble: Ensemble, path: Path) -> None:
+    """Models that could only give nonsense do not run on."""
+    sound = [are_sound(p.detach()) for networks in ensemble.networks for p in networks.parameters()]
+    if bad := (~torch.stack(sound).all(dim=0)).nonzero()[:, 0].tolist():
+        raise NonFiniteError(
+            f"{path}: weights of members {bad} are NaN, infinite or beyond {LARGEST_WEIGHT:g}: they cannot be used;"
+            " train them again"
+        )
+    scales = torch.cat([ensemble.feature_scale.flatten(), ensemble.energy_scale])
+    others = torch.cat([scales, ensemble.feature_mean.flatten(), torch.from_numpy(ensemble.self_energies)])
+    if not (others.isfinite().all() and (scales > 0.0).all()):
+        raise NonFiniteError(
+            f"{path}: scales of features or energies, or energies of the elements, are NaN, infinite or not positive:"
+            " the potential cannot be used; train it again"
+        )

@@ -20,25 +20,30 @@ class LearningRates:
     falls below ``min_learning_rate``. one-cycle (Smith & Topin, arXiv:1708.07120): a rise, then a cosine fall to
     almost nothing at ``max_epochs``; the same for all members. There the last weights count, not the best on the
     validation fold, which may be an early stroke of luck at a high rate.
+
+    Attributes:
+        best: (n_members,) validation losses of the weights that count.
+        plateau: (n_members,) rates of the plateau rule.
+        waited: (n_members,) epochs without gain since the last gain or halving.
     """
 
     def __init__(self, settings: Training, n_members: int) -> None:
         self.settings = settings
         self.best = np.full(n_members, np.inf)
-        self._plateau = np.full(n_members, settings.learning_rate)
-        self._waited = np.zeros(n_members, dtype=int)
+        self.plateau = np.full(n_members, settings.learning_rate)
+        self.waited = np.zeros(n_members, dtype=int)
 
     @property
     def finished(self) -> NDArray[np.bool_]:
         """(n_members,) whether a member has learned enough."""
         if self.settings.schedule == "one-cycle":
             return np.zeros(len(self.best), dtype=bool)
-        return self._plateau < self.settings.min_learning_rate
+        return self.plateau < self.settings.min_learning_rate
 
     def rates(self, progress: float) -> NDArray[np.float64]:
         """(n_members,) rates when ``progress`` (0 to 1) of the epochs have gone; 0 for members that have finished."""
         if self.settings.schedule == "plateau":
-            return np.where(self.finished, 0.0, self._plateau)
+            return np.where(self.finished, 0.0, self.plateau)
         if progress < _RISE:
             factor = _BEGIN + (1.0 - _BEGIN) * progress / _RISE
         else:
@@ -59,8 +64,8 @@ class LearningRates:
             return np.isfinite(losses)
         improved = losses < self.best  # NaN never improves
         self.best = np.where(improved, losses, self.best)
-        self._waited = np.where(improved, 0, self._waited + 1)
-        stuck = self._waited >= self.settings.patience
-        self._plateau = np.where(stuck, 0.5 * self._plateau, self._plateau)
-        self._waited = np.where(stuck, 0, self._waited)
+        self.waited = np.where(improved, 0, self.waited + 1)
+        stuck = self.waited >= self.settings.patience
+        self.plateau = np.where(stuck, 0.5 * self.plateau, self.plateau)
+        self.waited = np.where(stuck, 0, self.waited)
         return improved

@@ -117,7 +117,7 @@ class TorchGradient:
         self._packed = PackedWeights(ensemble, cache.columns, cache.functions.width)
         self.parameters = self._packed.pack(ensemble, self._members).to(device)
         self.gradient = torch.zeros_like(self.parameters)
-        self._adam = MemberwiseAdam(self.parameters, adam)
+        self.adam = MemberwiseAdam(self.parameters, adam)
         self._features = torch.from_numpy(np.ascontiguousarray(cache.features)).to(device)
         self._species = torch.from_numpy(cache.geometry.species).to(device, torch.int64)
         self._energy_scales = ensemble.energy_scale.to(device)
@@ -184,7 +184,7 @@ class TorchGradient:
         for batch, begin in enumerate(range(0, len(order), batch_frames)):
             part = slice(begin, begin + batch_frames)
             losses.append(self.losses(order[part], shares[:, part], targets))
-            self._adam.step(self.gradient, torch.from_numpy(rates[batch]))
+            self.adam.step(self.gradient, torch.from_numpy(rates[batch]))
         return np.concatenate(losses, axis=2)
 
     def give(self, parameters: Tensor) -> None:

@@ -31,7 +31,7 @@ def open_eam(*, base_directory: Path, potential: str) -> AseReference:
         )
     try:
         elements = frozenset(EAM(potential=str(path)).elements)
-    except (ValueError, IndexError, RuntimeError, OSError, UnicodeDecodeError) as error:
+    except (ValueError, IndexError, MemoryError, RuntimeError, OSError) as error:
         raise ConfigError(
             f"reference.arguments.potential = {potential!r}: {path} cannot be read as an EAM file"
             f" ({type(error).__name__}: {error}); it should be in the {path.suffix} format of LAMMPS"

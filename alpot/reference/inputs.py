@@ -24,13 +24,13 @@ def find_input(value: str, base_directory: Path, *, argument: str) -> Path:
     """
     if not isinstance(value, str) or not value:
         raise ConfigError(f"reference.arguments.{argument} = {value!r} must be the name of a file or folder")
-    path = (base_directory / Path(value).expanduser()).resolve()
+    path = base_directory / Path(value).expanduser()
     if not path.exists():
         raise ConfigError(
             f"reference.arguments.{argument} = {value!r}: there is no {path}; give a path that is absolute or relative"
             f" to the campaign file's folder {base_directory}"
         )
-    return path
+    return path.resolve()
 
 
 def content_hash(path: Path) -> str:

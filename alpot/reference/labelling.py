@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,8 @@ from alpot.reference.protocol import ReferenceCalculator, ReferenceResult
 
 #: The alarm rings again after so many seconds, in case the code swallowed the first one.
 _REPEAT_S = 1.0
+#: File in the scratch directory with what programs wrote to standard error.
+_STANDARD_ERROR = "standard_error.txt"
 
 
 class _TimeIsUp(BaseException):
@@ -32,7 +35,8 @@ def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, dir
     """Computes and checks one label.
 
     The time limit is kept by an alarm signal, which only the main thread can receive: elsewhere the walltime of the
-    job is the only limit. Programs that the calculation started in ``directory`` are killed with it.
+    job is the only limit. Programs that the calculation started are killed with it. What they write to standard error
+    is kept in ``directory`` (main thread only), for it often says why they failed.
 
     Args:
         reference: where truth comes from.
@@ -49,7 +53,7 @@ def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, dir
     _check_frame(atoms)
     begin = time.monotonic()
     try:
-        with _time_limit(settings.time_limit, directory):
+        with _standard_error_kept(directory), _time_limit(settings.time_limit):
             result = reference.compute(atoms.copy(), directory)
     except _TimeIsUp as stop:
         raise ReferenceError(
@@ -107,17 +111,34 @@ def _bad_output(name: str, seen: str) -> ReferenceError:
 
 
 @contextmanager
-def _time_limit(seconds: float, directory: Path) -> Iterator[None]:
+def _standard_error_kept(directory: Path) -> Iterator[None]:
+    """Sends standard error of this process and of its programs to a file; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = os.dup(2)
+    try:
+        with (directory / _STANDARD_ERROR).open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(usual, 2)
+        os.close(usual)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
     """Raises ``_TimeIsUp`` in the body after ``seconds``; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     is_armed = True
+    others = set(psutil.Process().children(recursive=True))
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
         if is_armed:
             # Before the exception: once a launcher such as mpirun is gone, its ranks are nobody's children.
-            _end_programs(directory)
+            _end_programs(others)
             raise _TimeIsUp
 
     previous = signal.signal(signal.SIGALRM, ring)
@@ -130,11 +151,9 @@ def _time_limit(seconds: float, directory: Path) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-def _end_programs(directory: Path) -> None:
-    """Kills the processes below this one that work in ``directory``, and no others."""
+def _end_programs(others: set[psutil.Process]) -> None:
+    """Kills the processes below this one that the calculation started, wherever they work, and none of ``others``."""
     for process in psutil.Process().children(recursive=True):
-        try:
-            if Path(process.cwd()).is_relative_to(directory.resolve()):
+        if process not in others:
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue

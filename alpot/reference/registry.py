@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from ase.calculators import calculator as ase_calculator
+from ase.calculators.calculator import BaseCalculator
 from ase.calculators.names import names as ase_names
 
 from alpot.config import Reference
@@ -55,7 +57,9 @@ def open_reference(settings: Reference, *, base_directory: Path) -> ReferenceCal
     elif code in plugins:
         reference = _from_factory(code, _load(plugins[code]), settings, base_directory)
     elif ":" in code:
-        reference = _from_ase(code, _import(code, code), settings, base_directory)
+        made = _import(code, code)
+        _refuse_other_than_calculators(code, made)
+        reference = _from_ase(code, made, settings, base_directory)
     elif code in _registered_in_ase():
         reference = _from_ase(code, _ase_class(code), settings, base_directory)
     else:
@@ -129,6 +133,23 @@ def _import(path: str, code: str) -> Callable[..., Any]:
             f'{_did_you_mean(attribute, public)} write "module:Class"'
         )
     return made
+
+
+def _refuse_other_than_calculators(code: str, made: Callable[..., Any]) -> None:
+    """Refuses what an import path may name besides calculators, before it is called with the file's arguments.
+
+    Some packages offer functions that make a calculator; those of Python's own library start programs and delete files.
+    """
+    if inspect.isclass(made):
+        is_calculator = issubclass(made, BaseCalculator)
+    else:
+        homes = {code.partition(":")[0].partition(".")[0], str(made.__module__).partition(".")[0]}
+        is_calculator = inspect.isfunction(made) and not homes & sys.stdlib_module_names
+    if not is_calculator:
+        raise ConfigError(
+            f"reference.code = {code!r} is neither an ASE calculator (a subclass of"
+            " ase.calculators.calculator.BaseCalculator) nor a package's function that makes one"
+        )
 
 
 def _load(point: EntryPoint) -> Callable[..., ReferenceCalculator]:

@@ -59,7 +59,7 @@ class Generation(BaseModel):
 
 
 class Failure(BaseModel):
-    """An attempt at a task that failed."""
+    """An attempt at a task that failed, or whose worker was lost."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,7 +72,16 @@ class Failure(BaseModel):
 
 
 class Session(BaseModel):
-    """A controller that took up the campaign; ``config`` is the SHA-256 of the campaign file that it read."""
+    """A controller that took up the campaign.
+
+    Attributes:
+        time: when.
+        host: where.
+        pid: its process.
+        version: of alpot.
+        config: SHA-256 of the campaign file that it read.
+        changes: what had changed in that file since the session before.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -81,6 +90,7 @@ class Session(BaseModel):
     pid: int = 0
     version: str = ""
     config: str = ""
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,8 +166,10 @@ class History:
                 self._start(Task.load(event.payload))
             case "task_finished":
                 self._finish(event.payload)
-            case "task_failed":
+            case "task_failed" | "task_lost":
                 self._fail(event)
+            case "task_interrupted":
+                self._attempted[event.payload["id"]] = self.running.pop(event.payload["id"])
             case "task_abandoned":
                 del self._attempted[event.payload["id"]]
         self.seq = event.seq

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from alpot.config import Campaign
 from alpot.config_file import parse_campaign
+from alpot.errors import StorageError
 from alpot.report.charts import Chart, Epoch, error_chart, label_chart, learning_chart
 from alpot.report.history import Generation, History
 from alpot.report.markup import Markup, element, facts, join, section, table
@@ -22,6 +23,7 @@ from alpot.report.tables import GENERATION_COLUMNS, PROPERTY_COLUMNS, by_system,
 from alpot.report.wording import NOTHING, counted, duration, milli, picoseconds
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import publish, read_bytes
+from alpot.store.json_files import read_json
 
 #: Packages whose version may change a result.
 _PACKAGES = ("alpot", "ase", "numpy", "scipy", "torch", "torchani", "parsl", "vesin")
@@ -62,8 +64,8 @@ def _learning_curve(directory: CampaignDirectory, status: Status) -> list[Epoch]
         return []
     path = directory.model_path(status.generations[-1].number) / "learning_curve.json"
     try:
-        return TypeAdapter(list[Epoch]).validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        return TypeAdapter(list[Epoch]).validate_python(read_json(path)["epochs"])
+    except (StorageError, KeyError, ValueError):
         return []
 
 
@@ -223,6 +225,7 @@ def _work(status: Status) -> Markup:
                 ),
                 ("Queued", f"{labels.queued:,}" if labels.queued else ""),
                 ("Rejected", counted(labels.rejected)),
+                ("Refused labels", counted(labels.refused)),
                 ("Structures found", counted(explored.candidates)),
                 ("Dropped", counted(explored.dropped)),
                 ("Walkers ended", counted(explored.endings)),

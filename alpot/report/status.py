@@ -7,11 +7,13 @@ the names say.
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from alpot.campaign.events import replay
 from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
 from alpot.config import Campaign
@@ -60,6 +62,7 @@ class Labels(Part):
         calculations: calculations that count against the budget, failed attempts included.
         budget: of calculations.
         rejected: candidates that got no label, by reason.
+        refused: labels that are not used because they are wrong or damaged, by reason.
         failed_attempts: by class; an attempt that failed may be followed by one that does not.
         seconds: wall time of finished calculations in s, added up.
     """
@@ -72,6 +75,7 @@ class Labels(Part):
     calculations: int
     budget: int
     rejected: dict[str, int]
+    refused: dict[str, int]
     failed_attempts: dict[str, int]
     seconds: float
 
@@ -194,9 +198,7 @@ def status_and_history(directory: CampaignDirectory) -> tuple[Status, History]:
     holder = directory.holder()
     state, history = State(), History()
     with Ledger(directory.ledger, read_only=True) as ledger:
-        for event in ledger.events():
-            state.apply(event)
-            history.apply(event)
+        replay(ledger.events(), state.apply, history.apply)
     return describe(directory, read_campaign(directory.config), state, history, holder), history
 
 
@@ -236,16 +238,16 @@ def describe(
 
 
 def _labels(config: Campaign, state: State, history: History) -> Labels:
-    retried = sum(task.kind == Kind.LABEL for task in state.failed.values())
     return Labels(
         training=state.train_labels,
-        audit=len(state.audit),
+        audit=state.audit_labels,
         imported=history.imported,
-        queued=len(state.waiting) + len(state.stale) + retried,
+        queued=len(state.waiting) + len(state.stale) + len(state.failed[Kind.LABEL]),
         running=state.in_flight[Kind.LABEL],
         calculations=state.calculations,
         budget=config.stopping.max_labels,
         rejected=dict(state.rejected),
+        refused=dict(Counter(state.refused.values())),
         failed_attempts=dict(history.failures.get(Kind.LABEL, {})),
         seconds=state.label_seconds,
     )

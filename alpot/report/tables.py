@@ -201,6 +201,7 @@ def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
     facts = [
         ("", " · ".join(f"{count:,} {name}" for name, count in sorts.items())),
         ("Rejected", counted(labels.rejected)),
+        ("Refused", counted(labels.refused)),
         ("Failed", counted(failed) + given_up),
         ("Explored", " · ".join(filter(None, (walkers, counted(exploration.endings))))),
         ("Found", counted(exploration.candidates)),

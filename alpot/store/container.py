@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from alpot.errors import StorageError
 FORMAT_VERSION = 1
 _HEADER_BYTES = 512
 _MAGIC = b"alpot "
+#: What h5py, numpy, json and ASE raise on content that nobody wrote with good intentions.
+MALFORMED = (AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 #: A column of a file: its values (numbers, or a list of strings) and their unit ("" for none).
 Column = tuple[np.ndarray | Sequence[str], str]
@@ -70,27 +73,66 @@ def unpack(path: Path, kind: str) -> Content:
     Raises:
         StorageError: it is missing, of another kind, of another version, or damaged.
     """
+    data = _sound_bytes(path, kind)
+    with understood(path), h5py.File(h5py.h5f.open_file_image(data[_HEADER_BYTES:])) as file:
+        arrays: dict[str, np.ndarray] = {}
+        texts: dict[str, list[str]] = {}
+
+        def take(name: str, item: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(item, h5py.Dataset):
+                _refuse_tricks(name, item, len(data))
+                if h5py.check_string_dtype(item.dtype) is None:
+                    arrays[name] = item[...]
+                else:
+                    texts[name] = item.asstr()[...].tolist()
+
+        file.visititems(take)
+        attributes = {name: str(value) for name, value in file.attrs.items()}
+    checksum = hashlib.sha256(data).hexdigest()
+    return Content(kind=kind, arrays=arrays, texts=texts, attributes=attributes, checksum=checksum)
+
+
+def verify(path: Path, kind: str) -> str:
+    """Checks every byte of a file without looking at what it holds.
+
+    Returns:
+        SHA-256 of the whole file in hexadecimal.
+
+    Raises:
+        StorageError: as ``unpack``.
+    """
+    return hashlib.sha256(_sound_bytes(path, kind)).hexdigest()
+
+
+def _sound_bytes(path: Path, kind: str) -> bytes:
     data = files.read_bytes(path)
     if not data.startswith(_MAGIC):
         raise StorageError(f"{path} is damaged or was not written by alpot: its first bytes are {data[:8]!r}")
     found, version, digest = _parse_header(path, data[:_HEADER_BYTES])
-    body = data[_HEADER_BYTES:]
-    if hashlib.sha256(body).hexdigest() != digest:
+    if hashlib.sha256(memoryview(data)[_HEADER_BYTES:]).hexdigest() != digest:
         raise StorageError(f"{path} is damaged: its content does not have the checksum that its header states")
     if version != str(FORMAT_VERSION):
         raise StorageError(f"{path} has format version {version}, this alpot reads version {FORMAT_VERSION}")
     if found != kind:
         raise StorageError(f"{path} holds {found}, not {kind}")
-    with h5py.File(h5py.h5f.open_file_image(body)) as file:
-        arrays, texts = {}, {}
-        for name, dataset in file.items():
-            if h5py.check_string_dtype(dataset.dtype) is None:
-                arrays[name] = dataset[...]
-            else:
-                texts[name] = dataset.asstr()[...].tolist()
-        attributes = {name: str(value) for name, value in file.attrs.items()}
-    checksum = hashlib.sha256(data).hexdigest()
-    return Content(kind=found, arrays=arrays, texts=texts, attributes=attributes, checksum=checksum)
+    return data
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Makes a ``StorageError`` of whatever goes wrong while the content of a file is interpreted."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise StorageError(f"{path} is not what alpot writes: {type(error).__name__}: {error}") from error
+
+
+def _refuse_tricks(name: str, dataset: h5py.Dataset, n_bytes: int) -> None:
+    """Refuses a dataset that ``pack`` does not write; HDF5 knows such that read other files, or fill the memory."""
+    is_known = dataset.dtype.kind in "biuf" or h5py.check_string_dtype(dataset.dtype) is not None
+    is_inside = dataset.chunks is None and not dataset.is_virtual and dataset.external is None
+    if not (is_known and is_inside and dataset.shape is not None and dataset.nbytes <= n_bytes):
+        raise ValueError(f"{name} ({dataset.dtype}, {dataset.shape}) is not a plain array")
 
 
 def hdf5_image(columns: Mapping[str, Column], attributes: Mapping[str, str]) -> bytes:

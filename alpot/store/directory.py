@@ -6,38 +6,21 @@ recorded in the ledger is relative to the campaign directory, so that the direct
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
-import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from alpot.errors import CampaignDirectoryError, CampaignLockedError, StorageError
-from alpot.store.files import make_folder, publish, publish_with, read_bytes
+from alpot.errors import CampaignDirectoryError, StorageError
+from alpot.store.files import make_folder, publish, publish_with
+from alpot.store.json_files import publish_json, read_json
 from alpot.store.ledger import Ledger
+from alpot.store.lock import BEAT_S, Holder, Lease, current_holder, hold, is_of_lock, living_holder
+
+__all__ = ["CampaignDirectory", "Holder"]
 
 _FOLDERS = ("labels", "candidates", "dataset", "models", "tasks", "report", "logs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+")
-#: Somebody who asks for the holder (``alpot status``) takes the lock for an instant: worth a second look, not more.
-_LOCK_PATIENCE_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Holder:
-    """The controller that runs in a campaign directory."""
-
-    host: str
-    pid: int
-    since: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}"
 
 
 class CampaignDirectory:
@@ -54,6 +37,16 @@ class CampaignDirectory:
         return self.path / "campaign.toml"
 
     @property
+    def origin(self) -> Path:
+        """The campaign file as it was last taken over, and where from."""
+        return self.path / "campaign.source.json"
+
+    @property
+    def origin_copy(self) -> Path:
+        """The same once more: nothing else knows it."""
+        return self.path / "campaign.source.copy.json"
+
+    @property
     def ledger(self) -> Path:
         """The ledger; open it with ``alpot.store.ledger.Ledger``."""
         return self.path / "ledger.sqlite"
@@ -68,6 +61,11 @@ class CampaignDirectory:
         """The folder of logs."""
         return self.path / "logs"
 
+    @property
+    def quarantine(self) -> Path:
+        """The folder of damaged files, which nobody reads and `alpot repair` never deletes."""
+        return self.path / "quarantine"
+
     def label_path(self, key: str) -> Path:
         """The file of one finished reference calculation."""
         return self.path / "labels" / _name(key)[:2] / f"{key}.h5"
@@ -80,6 +78,10 @@ class CampaignDirectory:
         """Labels compacted into one immutable file."""
         return self.path / "dataset" / f"shard-{number:05d}.h5"
 
+    def audit_shard_path(self, number: int) -> Path:
+        """The same for labels of the audit."""
+        return self.path / "dataset" / f"audit-{number:05d}.h5"
+
     def model_path(self, generation: int) -> Path:
         """The folder of a generation's potential."""
         return self.path / "models" / f"gen-{generation:04d}"
@@ -87,6 +89,10 @@ class CampaignDirectory:
     def task_path(self, kind: str, task_id: str) -> Path:
         """The folder in which a task works."""
         return self.path / "tasks" / _name(kind) / _name(task_id)
+
+    def checkpoint_path(self, kind: str, task_id: str, draw: int) -> Path:
+        """The saved state of a task that is not finished; shared by all attempts with the same random numbers."""
+        return self.task_path(kind, task_id) / f"checkpoint-{draw}.h5"
 
     def relative(self, path: Path) -> str:
         """A path inside the campaign as it is written into the ledger."""
@@ -103,7 +109,8 @@ class CampaignDirectory:
     def create(cls, path: Path, config_text: bytes, source: Path) -> CampaignDirectory:
         """Makes a new campaign directory.
 
-        Killed half-way, it leaves a folder that is not a campaign, and that a second ``create`` completes.
+        Killed half-way, it leaves a folder that is not a campaign, and that a second ``create`` completes. Of two at
+        the same time, one makes it.
 
         Args:
             path: the directory; missing, empty, half-created, or holding nothing but the campaign file itself.
@@ -113,10 +120,13 @@ class CampaignDirectory:
         directory = cls(path)
         directory._refuse_foreign(source)
         try:
-            for folder in _FOLDERS:
-                make_folder(directory.path / folder)
-            directory.replace_config(config_text, source)
-            publish_with(directory.ledger, lambda path: Ledger(path).close())
+            make_folder(directory.path)
+            with directory.lock():
+                directory._refuse_foreign(source)
+                for folder in _FOLDERS:
+                    make_folder(directory.path / folder)
+                directory.replace_config(config_text, source)
+                publish_with(directory.ledger, lambda path: Ledger(path).close())
         except StorageError as error:
             raise CampaignDirectoryError(f"cannot create the campaign directory {directory.path}: {error}") from error
         return directory
@@ -141,7 +151,8 @@ class CampaignDirectory:
     def replace_config(self, config_text: bytes, source: Path) -> None:
         """Stores the campaign file and where it came from; the caller records the change in the ledger."""
         origin = {"source": str(source.absolute()), "text": config_text.decode()}
-        publish(self._origin, json.dumps(origin, indent=1).encode())
+        for path in (self.origin, self.origin_copy):
+            publish_json(path, origin)
         publish(self.config, config_text)
 
     @property
@@ -156,13 +167,9 @@ class CampaignDirectory:
 
     def _recorded(self, name: str) -> str:
         try:
-            return str(json.loads(read_bytes(self._origin))[name])
-        except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{self._origin} is damaged: {error!r}") from error
-
-    @property
-    def _origin(self) -> Path:
-        return self.path / "campaign.source.json"
+            return str(read_json(self.origin)[name])
+        except KeyError as error:
+            raise StorageError(f"{self.origin} is damaged: it has no entry {name!r}") from error
 
     def _refuse_foreign(self, source: Path) -> None:
         if self.ledger.exists():
@@ -184,85 +191,61 @@ class CampaignDirectory:
         """Whether an entry can be what a killed ``create`` left behind; a folder with content cannot."""
         if entry.is_dir():
             return entry.name in _FOLDERS and not any(entry.iterdir())
-        if entry == source.absolute() or entry.name == self._origin.name:
+        if entry == source.absolute() or entry.name in (self.origin.name, self.origin_copy.name):
             return True
         if entry.name == self.config.name:
-            return self._origin.exists()
+            return self.origin.exists()
+        if is_of_lock(entry.name):
+            return True
         return entry.name.startswith(".") and ".tmp" in entry.name
 
     # ---------------------------------------------------------------------------------- running, stopping
 
-    @property
-    def _lock_path(self) -> Path:
-        return self.path / "controller.lock"
-
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the campaign for this process; the kernel lets go of it when the process ends, however it ends.
+    def lock(self, on_beat: Callable[[], None] | None = None, *, beat_s: float = BEAT_S) -> Iterator[Lease]:
+        """Holds the campaign for this process, see ``alpot.store.lock.hold``.
 
-        The lock belongs to the open file: a process that is forked (not executed) meanwhile would share it.
+        Args:
+            on_beat: called in another thread every ``beat_s`` seconds, and when the lease was found lost.
+            beat_s: s between two signs of life.
 
         Raises:
             CampaignLockedError: another controller holds it; says who.
         """
-        try:
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise CampaignDirectoryError(f"cannot open {self._lock_path}: {error.strerror}") from error
-        try:
-            try:
-                self._take(descriptor)
-                _write_holder(descriptor)
-            except OSError as error:
-                raise CampaignDirectoryError(f"cannot lock {self._lock_path}: {error.strerror}") from error
-            yield
-        finally:
-            os.close(descriptor)
+        with hold(self.path, on_beat, beat_s=beat_s) as lease:
+            yield lease
 
     def holder(self) -> Holder | None:
-        """Who runs this campaign now; None if nobody does. It may be on another host."""
-        try:
-            descriptor = os.open(self._lock_path, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise CampaignDirectoryError(f"cannot open {self._lock_path}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _read_holder(descriptor)
-        finally:
-            os.close(descriptor)
-        return None
+        """Who runs this campaign; None if nobody does. One that was killed on another host is named as well."""
+        return current_holder(self.path)
 
-    def _take(self, descriptor: int) -> None:
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
-        while True:
-            try:
-                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise CampaignLockedError(
-                        f"another controller runs the campaign {self.path} ({_read_holder(descriptor)});"
-                        f" watch it with `alpot status {self.path}`, or stop it first with `alpot stop {self.path}`"
-                    ) from error
-                time.sleep(0.05)
-
-    @property
-    def _stop_path(self) -> Path:
-        return self.path / "stop"
+    def living_holder(self) -> Holder | None:
+        """The same for certain; takes up to 40 s if it is on another host."""
+        return living_holder(self.path)
 
     def request_stop(self) -> None:
         """Asks the controller to finish what runs and to start nothing new."""
-        publish(self._stop_path, b"")
+        publish(self.path / "stop", b"")
 
     def stop_requested(self) -> bool:
         """Whether a stop was asked for and not cleared."""
-        return self._stop_path.exists()
+        return (self.path / "stop").exists()
 
     def clear_stop(self) -> None:
         """Forgets a request to stop."""
-        self._stop_path.unlink(missing_ok=True)
+        (self.path / "stop").unlink(missing_ok=True)
+
+    def request_reload(self) -> None:
+        """Asks the controller to read the campaign file again."""
+        publish(self.path / "reload", b"")
+
+    def reload_requested(self) -> bool:
+        """Whether reading the campaign file again was asked for and not cleared."""
+        return (self.path / "reload").exists()
+
+    def clear_reload(self) -> None:
+        """Forgets a request to read the campaign file again; to be called before it is read."""
+        (self.path / "reload").unlink(missing_ok=True)
 
 
 def _name(name: str) -> str:
@@ -270,18 +253,3 @@ def _name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a file name in a campaign directory: it must match {_NAME.pattern}")
     return name
-
-
-def _write_holder(descriptor: int) -> None:
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    holder = Holder(host=socket.gethostname(), pid=os.getpid(), since=since)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
-
-
-def _read_holder(descriptor: int) -> Holder:
-    try:
-        return Holder(**json.loads(os.pread(descriptor, 4096, 0)))
-    except (ValueError, TypeError):
-        # The holder is between taking the lock and writing its name.
-        return Holder(host="an unknown host", pid=0, since="just now")

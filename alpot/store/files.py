@@ -2,7 +2,8 @@
 
 A file is written under a temporary name in its own folder, fsynced, renamed, and the folder is fsynced. A reader
 sees the old file, the new file or none, after ``kill -9`` and after a power cut too. Temporary names begin with a dot
-and contain ``.tmp``; one that a killed process left behind is litter and never looked at.
+and contain ``.tmp``; one that a killed process left behind is litter and never looked at. Nothing is made that the
+group or others may write to, whatever the umask: who can write into a campaign decides what runs in it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alpot.errors import StorageError
+
+_FILE_MODE = 0o644
+_FOLDER_MODE = 0o755
 
 _CURES = {
     errno.ENOSPC: "free some space, then run the same command again",
@@ -77,8 +81,14 @@ def publish_with(path: Path, write: Callable[[Path], None]) -> None:
     """
     with _whole_file(path) as temporary:
         write(temporary)
+        temporary.chmod(temporary.stat().st_mode & _FILE_MODE)
         _sync(temporary)
         temporary.replace(path)
+
+
+def published(folder: Path, pattern: str) -> list[Path]:
+    """The files in a folder that match, in order, without the temporary ones of writers that were killed."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def set_aside(path: Path) -> Path:
@@ -92,9 +102,28 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file; ``StorageError`` if it cannot be read."""
+def move_into(path: Path, folder: Path) -> Path:
+    """Renames a file or folder into another folder under a name that is not taken there, durably.
+
+    Returns:
+        Its new path: its name and a random suffix.
+    """
+    make_folder(folder)
+    target = folder / f"{path.name}.{secrets.token_hex(4)}"
     try:
+        path.rename(target)
+        _sync(folder)
+        _sync(path.parent)
+    except OSError as error:
+        raise storage_error(f"move to {folder}", path, error) from error
+    return target
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; ``StorageError`` if it cannot be read, or is a device or a pipe."""
+    try:
+        if path.exists() and not path.is_file():
+            raise StorageError(f"cannot read {path}: it is not a regular file")
         return path.read_bytes()
     except OSError as error:
         raise storage_error("read", path, error) from error
@@ -121,7 +150,7 @@ def _make_folder(path: Path) -> None:
     if path.is_dir():
         return
     _make_folder(path.parent)
-    path.mkdir(exist_ok=True)
+    path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
     _sync(path.parent)
 
 
@@ -142,7 +171,8 @@ def _whole_file(path: Path) -> Iterator[Path]:
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -6,6 +6,7 @@ frame (counted from 0) and the field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +15,24 @@ import ase.io
 import h5py
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from ase.units import Hartree
 
 from alpot.errors import LevelOfTheoryError, StorageError, StructureError
-from alpot.store.container import Column, hdf5_image, is_container
+from alpot.store.container import MALFORMED, Column, hdf5_image, is_container
 from alpot.store.dataset import read_labels
 from alpot.store.files import publish, publish_with
 from alpot.store.labels import Label, label_key
 
 XYZ_SUFFIXES = (".extxyz", ".xyz")
 HDF5_SUFFIXES = (".h5", ".hdf5")
+#: A dataset of more bytes per byte of its file than this is no data: compression gains far less on labels.
+_LARGEST_EXPANSION = 100
+#: A column of an extended XYZ file that is wider than 99,999 numbers per atom.
+_WIDE_COLUMN = re.compile(rb":[A-Za-z]:\d{6,}")
+#: A line that states the number of atoms is not longer.
+_LONGEST_COUNT = 100
 _ENERGY_UNITS = {"hartree": Hartree, "ha": Hartree, "ev": 1.0}
 
 
@@ -82,7 +89,31 @@ def read_extxyz(path: Path, level_of_theory: str) -> list[Label]:
     Plain names (``energy``, ``forces``, ``stress``) are read where those are missing; ``free_energy`` then goes before
     ``energy``, because forces are derivatives of the former.
     """
+    refuse_impossible_xyz(path)
     return [_label_of_frame(path, i, atoms, level_of_theory) for i, atoms in enumerate(_frames_of_extxyz(path))]
+
+
+def refuse_impossible_xyz(path: Path) -> None:
+    """Refuses (extended) XYZ that states more atoms than it has lines, for which ASE would look for ever.
+
+    Raises:
+        StructureError: names the frame.
+    """
+    try:
+        with path.open("rb") as file:
+            n_lines = sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b"")) + 1
+            file.seek(0)
+            frame = 0
+            while (line := file.readline(_LONGEST_COUNT)).strip().isdigit():  # ASE names what is wrong with others
+                if int(line) > n_lines:
+                    raise StructureError(f"{path}, frame {frame}: states {int(line)} atoms, but has {n_lines} lines")
+                if _WIDE_COLUMN.search(file.readline()):
+                    raise StructureError(f"{path}, frame {frame}: a column of more than 99,999 numbers per atom")
+                for _ in range(int(line)):
+                    file.readline()
+                frame += 1
+    except OSError as error:
+        raise StructureError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _labelled_atoms(label: Label) -> Atoms:
@@ -200,12 +231,14 @@ def read_ani_hdf5(
         with h5py.File(path, "r") as file:
             if "level_of_theory" in file.attrs:
                 _check_level(str(path), str(file.attrs["level_of_theory"]), level_of_theory)
-            for group in _ani_groups(file):
-                arrays = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
+            for group in _ani_groups(file, set()):
                 place = f"{path}, group {group.name}"
+                arrays = {name: item for name, item in _members(group) if isinstance(item, h5py.Dataset)}
+                for name, item in arrays.items():
+                    _refuse_tricks(f"{place}: `{name}`", item, path.stat().st_size)
                 labels += _labels_of_group(place, path.name, arrays, level_of_theory, forces_name, forces_sign)
-    except (OSError, RuntimeError) as error:
-        raise StructureError(f"{path} cannot be read as HDF5: {error}") from error
+    except MALFORMED as error:
+        raise StructureError(f"{path} cannot be read as ANI-style HDF5: {error}") from error
     if not labels:
         raise StructureError(f"{path} holds no ANI-style group: none has a dataset `coordinates` with frames in it")
     return labels
@@ -233,12 +266,36 @@ def _ani_group(species: Sequence[str], labels: Sequence[Label]) -> dict[str, Col
     }
 
 
-def _ani_groups(group: h5py.Group) -> Iterator[h5py.Group]:
-    if "coordinates" in group:
+def _ani_groups(group: h5py.Group, seen: set[int]) -> Iterator[h5py.Group]:
+    # A group can be its own member.
+    address = h5py.h5o.get_info(group.id).addr
+    if address in seen:
+        return
+    seen.add(address)
+    members = dict(_members(group))
+    if "coordinates" in members:
         yield group
-    for item in group.values():
+    for item in members.values():
         if isinstance(item, h5py.Group):
-            yield from _ani_groups(item)
+            yield from _ani_groups(item, seen)
+
+
+def _members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
+    """What lies in a group itself; links to other places and files are not followed."""
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            yield name, group[name]
+
+
+def _refuse_tricks(place: str, dataset: h5py.Dataset, file_bytes: int) -> None:
+    """Refuses datasets that read other files, or that would fill the memory."""
+    if dataset.is_virtual or dataset.external is not None:
+        raise StructureError(f"{place} is stored in other files, which are not read; copy it into one")
+    if dataset.shape is None or dataset.nbytes > _LARGEST_EXPANSION * file_bytes:
+        raise StructureError(f"{place} has the shape {dataset.shape}, more than a file of {file_bytes} bytes can hold")
+    is_text = dataset.dtype.kind == "S" or h5py.check_string_dtype(dataset.dtype) is not None
+    if dataset.dtype.kind not in "biuf" and not is_text:
+        raise StructureError(f"{place} is of the type {dataset.dtype}; numbers are needed, and symbols for the species")
 
 
 def _labels_of_group(
@@ -310,6 +367,8 @@ def _in_electronvolts(place: str, dataset: h5py.Dataset) -> np.ndarray:
 def _atomic_numbers(place: str, dataset: h5py.Dataset) -> np.ndarray:
     values = dataset[...]
     if np.issubdtype(values.dtype, np.integer):
+        if values.size and not 0 < values.min() <= values.max() < len(chemical_symbols):
+            raise StructureError(f"{place}: `species` has atomic numbers from {values.min()} to {values.max()}")
         return np.asarray(values)
     symbols = [s.decode() if isinstance(s, bytes) else str(s) for s in values.ravel()]
     unknown = sorted({symbol for symbol in symbols if symbol not in atomic_numbers})

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from alpot.errors import StorageError
-from alpot.store.container import Column, Content, json_texts, pack, unpack
+from alpot.store.container import Column, Content, json_texts, pack, understood, unpack
 from alpot.store.files import publish_new, set_aside
 
 _KIND = "frames"
@@ -53,7 +54,8 @@ def write_frames(path: Path, frames: Sequence[Atoms], provenance: Sequence[Mappi
 def read_frames(path: Path) -> tuple[list[Atoms], list[dict[str, Any]]]:
     """All frames of a file and their provenances."""
     content = unpack(path, _KIND)
-    return structures(content), [json.loads(text) for text in content.texts["provenance"]]
+    with understood(path):
+        return structures(content), [dict(json.loads(text)) for text in content.texts["provenance"]]
 
 
 def read_frame(path: Path, index: int) -> tuple[Atoms, dict[str, Any]]:
@@ -83,8 +85,19 @@ def structure_columns(frames: Sequence[Atoms]) -> dict[str, Column]:
 
 
 def structures(content: Content) -> list[Atoms]:
-    """The structures in a file's columns; the inverse of ``structure_columns``."""
+    """The structures in a file's columns; the inverse of ``structure_columns``.
+
+    Raises:
+        ValueError: the columns do not fit together, or are no structures.
+    """
     arrays = content.arrays
+    numbers, offsets = arrays["numbers"], arrays["offsets"]
+    if offsets[0] != 0 or offsets[-1] != len(numbers) or (np.diff(offsets) < 0).any():
+        raise ValueError(f"the offsets {offsets[:3]} ... {offsets[-1]} do not divide {len(numbers)} atoms")
+    if ((numbers < 0) | (numbers >= len(chemical_symbols))).any():
+        raise ValueError("an atomic number is not that of an element")
+    if not (np.isfinite(arrays["positions"]).all() and np.isfinite(arrays["cell"]).all()):
+        raise ValueError("positions or a cell are not finite")
     return [
         Atoms(arrays["numbers"][begin:end], arrays["positions"][begin:end], cell=cell, pbc=pbc)
         for (begin, end), cell, pbc in zip(

@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from alpot.errors import LevelOfTheoryError, StorageError
-from alpot.store.container import json_texts, pack, unpack
+from alpot.store.container import json_texts, pack, understood, unpack
 from alpot.store.files import publish_new, set_aside, sha256
 from alpot.store.frames import structure_columns, structures
 
@@ -141,22 +141,29 @@ def pack_labels(labels: Sequence[Label], path: Path) -> bytes:
     return pack(_KIND, columns, {"level_of_theory": levels.pop(), "stress_order": "xx yy zz yz xz xy"})
 
 
+def provenances(path: Path) -> dict[str, dict[str, Any]]:
+    """Key and provenance of every label in a file, be it one label or a shard."""
+    texts = unpack(path, _KIND).texts
+    return {key: json.loads(text) for key, text in zip(texts["key"], texts["provenance"], strict=True)}
+
+
 def unpack_labels(path: Path) -> list[Label]:
     """Reads a file of labels, be it one label or a shard."""
     content = unpack(path, _KIND)
-    arrays = content.arrays
-    forces = np.split(arrays["forces"], arrays["offsets"][1:-1])
-    return [
-        Label(
-            key=key,
-            atoms=atoms,
-            energy=energy,
-            forces=forces[i],
-            stress=None if np.isnan(arrays["stress"][i]).all() else arrays["stress"][i],
-            level_of_theory=content.attributes["level_of_theory"],
-            provenance=json.loads(content.texts["provenance"][i]),
-        )
-        for i, (key, atoms, energy) in enumerate(
-            zip(content.texts["key"], structures(content), arrays["energy"], strict=True)
-        )
-    ]
+    with understood(path):
+        arrays = content.arrays
+        forces = np.split(arrays["forces"], arrays["offsets"][1:-1])
+        return [
+            Label(
+                key=key,
+                atoms=atoms,
+                energy=energy,
+                forces=forces[i],
+                stress=None if np.isnan(arrays["stress"][i]).all() else arrays["stress"][i],
+                level_of_theory=content.attributes["level_of_theory"],
+                provenance=dict(json.loads(content.texts["provenance"][i])),
+            )
+            for i, (key, atoms, energy) in enumerate(
+                zip(content.texts["key"], structures(content), arrays["energy"], strict=True)
+            )
+        ]

@@ -11,6 +11,7 @@ from ase.io import read
 
 from alpot.config import FileStarts, Material
 from alpot.errors import StructureError
+from alpot.store.formats import XYZ_SUFFIXES, refuse_impossible_xyz
 from alpot.structures.contacts import closest_approach
 from alpot.structures.crystals import rattle
 
@@ -29,11 +30,12 @@ def draw_from_file(
     Raises:
         StructureError: the file is missing or not readable, or the frame is not usable for this material.
     """
-    path = (base_directory / Path(starts.path).expanduser()).resolve()
+    path = base_directory / Path(starts.path).expanduser()
     if not path.is_file():
         raise StructureError(
             f"{starts.path}: there is no file {path}; path in material.starts is relative to the campaign file"
         )
+    path = path.resolve()
     frames = _read(path, starts.index, path.stat().st_mtime_ns)
     place = int(rng.integers(len(frames)))
     _check(frames[place], f"{path}, frame {place}", material)
@@ -45,6 +47,8 @@ def draw_from_file(
 @lru_cache(maxsize=8)
 def _read(path: Path, index: str, _modified: int) -> tuple[Atoms, ...]:
     """Frames of a file without what came with them; kept, because every start asks for the same files again."""
+    if path.suffix in XYZ_SUFFIXES:
+        refuse_impossible_xyz(path)
     try:
         read_frames = read(path, index=index)
     except Exception as error:  # ASE's many readers raise anything at all on a file that they cannot read

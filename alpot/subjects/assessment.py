@@ -34,6 +34,11 @@ class AuditErrors:
     actual: NDArray[np.float64]
 
     @property
+    def is_finite(self) -> bool:
+        """Whether the ensemble gave a finite answer for each frame; one that does not is of no use."""
+        return bool(np.isfinite(self.force_squares).all() and np.isfinite(self.energy_errors).all())
+
+    @property
     def force(self) -> float | None:
         """Root-mean-square force error over frames in eV/Å; None without labels."""
         return float(np.sqrt(self.force_squares.mean())) if len(self.force_squares) else None

@@ -9,9 +9,9 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,30 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from alpot.campaign.subject import Assignment, Kind
 from alpot.config import Campaign
 from alpot.config_file import read_campaign
-from alpot.errors import StorageError
+from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
 from alpot.exploration.uncertainty import force_deviation
 from alpot.exploration.walker import Snapshot
 from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.cross_validation import member_roles
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
-from alpot.potential.saved import Card, load_potential, save_potential
+from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
 from alpot.reference import label, level_of_theory, open_reference
-from alpot.store.dataset import read_labels, read_shard, write_shard
 from alpot.store.directory import CampaignDirectory
-from alpot.store.files import publish, sha256
+from alpot.store.files import sha256
 from alpot.store.frames import read_frame, read_frames, write_frames
-from alpot.store.labels import Label, label_key, read_label, write_label
+from alpot.store.json_files import publish_json
+from alpot.store.labels import Label, label_key, write_label
 from alpot.structures import draw_start
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.screening import screen, screen_after
+from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact, is_whole
 from alpot.validation.suite import validate
 
 #: Waiting candidates that are evaluated together.
@@ -66,25 +70,26 @@ class InteratomicSubject:
         self.reference = open_reference(self.config.reference, base_directory=self.base_directory)
         self.level = level_of_theory(self.reference)
 
-    def run(self, kind: str, task_id: str, attempt: int, spec: dict[str, Any], task_directory: Path) -> dict[str, Any]:
+    def run(self, assignment: Assignment) -> dict[str, Any]:
         """Run one task; spec and summary are described in ``alpot.campaign.subject``."""
-        match kind:
-            case "explore" if spec["generation"] is None:
-                return self._emit_starts(task_id, spec["starts"], self._rng(task_id))
-            case "explore":
-                return self._explore(task_id, spec["generation"], self._rng(task_id, attempt))
-            case "label":
-                return self._label(spec["candidate"], task_directory)
-            case "score":
+        assignment.checkpoint.interval = self.config.resources.checkpoint_interval
+        spec = assignment.spec
+        match assignment.kind:
+            case Kind.EXPLORE if spec["generation"] is None:
+                return self._emit_starts(assignment)
+            case Kind.EXPLORE:
+                return self._explore(assignment)
+            case Kind.LABEL:
+                return self._label(spec["candidate"], assignment.scratch)
+            case Kind.SCORE:
                 return self._score(spec["generation"], spec["candidates"])
-            case "train":
-                return self._train(task_id, spec)
-            case "assess":
-                return self._assess(spec, task_directory)
-        raise ValueError(f"there is no task of kind {kind!r}")
+            case Kind.TRAIN:
+                return self._train(assignment)
+            case Kind.ASSESS:
+                return self._assess(spec, assignment.scratch)
 
-    def _rng(self, task_id: str, attempt: int = 1) -> np.random.Generator:
-        return np.random.default_rng([self.config.seed, zlib.crc32(task_id.encode()), attempt])
+    def _rng(self, assignment: Assignment) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, zlib.crc32(assignment.task_id.encode()), assignment.draw])
 
     @cached_property
     def device(self) -> str:
@@ -98,33 +103,48 @@ class InteratomicSubject:
 
     # ---------------------------------------------------------------------------------------------- explore
 
-    def _starts(self, rng: np.random.Generator, count: int) -> Iterator[tuple[Atoms, np.random.Generator]]:
-        """Starts, each with random numbers of its own, so that one does not depend on the fate of another."""
-        for walker_rng in rng.spawn(count):
+    def _starts(
+        self, rng: np.random.Generator, count: int, first: int = 0
+    ) -> Iterator[tuple[Atoms, np.random.Generator]]:
+        """Starts, each with random numbers of its own, so that one does not depend on the fate of another.
+
+        Those before ``first`` were made by an earlier attempt.
+        """
+        for walker_rng in rng.spawn(count)[first:]:
             yield draw_start(self.config.material, walker_rng, base_directory=self.base_directory), walker_rng
 
-    def _emit_starts(self, task_id: str, count: int, rng: np.random.Generator) -> dict[str, Any]:
+    def _emit_starts(self, assignment: Assignment) -> dict[str, Any]:
         """Before there is a potential: random starts are labelled as they are, some for the audit."""
+        count = assignment.spec["starts"]
         n_audit = round(count * self.config.exploration.audit_share)
         found = [
             _Found(atoms, 1.0, "initial", index >= count, {"start": atoms.info["start"]})
-            for index, (atoms, _) in enumerate(self._starts(rng, count + n_audit))
+            for index, (atoms, _) in enumerate(self._starts(self._rng(assignment), count + n_audit))
         ]
-        return {"generation": None, "candidates": self._candidates(task_id, found)}
+        return {"generation": None, "candidates": self._candidates(assignment.task_id, found)}
 
-    def _explore(self, task_id: str, generation: int, rng: np.random.Generator) -> dict[str, Any]:
+    def _explore(self, assignment: Assignment) -> dict[str, Any]:
+        generation = assignment.spec["generation"]
         ensemble, card = self.potential(generation)
         explorer = Explorer(ensemble, self.config.exploration, card.calibration)
-        starts = self._starts(rng, self.config.exploration.walkers_per_task)
-        reports = list(explorer.run(starts))
+        starts = partial(self._starts, self._rng(assignment), self.config.exploration.walkers_per_task)
+        weights = sha256(self.directory.model_path(generation) / WEIGHTS)
+        belongs_to = self._identity(assignment, weights, repr(card.calibration))
+        reports = list(explorer.run(starts, assignment.checkpoint, belongs_to))
         found = [item for number, report in enumerate(reports) for item in self._worth(report, number, generation)]
         return {
             "generation": generation,
-            "candidates": self._candidates(task_id, found),
+            "candidates": self._candidates(assignment.task_id, found),
             "walkers": len(reports),
             "simulated_time": sum(report.time for report in reports),
             "endings": dict(Counter(report.ending.value for report in reports)),
         }
+
+    def _identity(self, assignment: Assignment, *inputs: str) -> str:
+        """Hash of all that a task's state in the middle depends on, besides its position."""
+        settings = self.config.model_dump_json(include={"seed", "material", "exploration"})
+        text = json.dumps([assignment.task_id, assignment.draw, settings, *inputs])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _worth(self, report: WalkerReport, walker: int, generation: int) -> Iterator[_Found]:
         """The frames of one walker that may be worth a label."""
@@ -171,7 +191,7 @@ class InteratomicSubject:
         key = label_key(atoms, self.level)
         path = self.directory.label_path(key)
         seconds = 0.0
-        if not _is_whole(path):
+        if not is_whole(path):
             result = label(self.reference, self.config.reference, atoms, scratch)
             seconds = result.details["wall_s"]
             write_label(
@@ -221,32 +241,42 @@ class InteratomicSubject:
 
     # ------------------------------------------------------------------------------------------------ train
 
-    def _train(self, task_id: str, spec: dict[str, Any]) -> dict[str, Any]:
-        """Compact the loose labels into a shard, then fit all members to everything."""
+    def _train(self, assignment: Assignment) -> dict[str, Any]:
+        """Compact single labels into shards, refuse those that are wrong, and fit all members to the rest."""
+        spec = assignment.spec
         generation = spec["generation"]
-        shard = self._compact(generation, spec["labels"]) if spec["labels"] else {}
-        shards = [self.directory.path / path for path in spec["shards"]]
-        if shard:
-            shards.append(self.directory.path / shard["shard"])
-        labels = read_labels(shards)
-        parent = None
-        if self.config.training.warm_start and spec["parent"] is not None:
-            parent, _ = self.potential(spec["parent"])
-        result = train(
-            labels,
-            self.config.material.elements,
-            self.config.potential,
-            self.config.training,
-            seed=int(self._rng(task_id).integers(2**31)),
-            parent=parent,
+        data = Dataset.read(self.directory, spec["shards"], spec["labels"])
+        parent = self.potential(spec["parent"]) if spec["parent"] is not None else None
+        refused = data.reasons
+        refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], parent)
+        labels = data.labels(without={*spec["refused"], *refused})
+        fit = partial(
+            train,
+            elements=self.config.material.elements,
+            potential=self.config.potential,
+            settings=self.config.training,
+            seed=int(self._rng(assignment).integers(2**31)),
+            parent=parent[0] if parent is not None and self.config.training.warm_start else None,
             device=self.device,
         )
+        result = fit(labels, checkpoint=assignment.checkpoint)
+        if parent is None and (wrong := self._second_look(result.ensemble, labels)):
+            refused |= wrong
+            labels = data.labels(without={*spec["refused"], *refused})
+            # In a file of its own: an attempt that goes on here passes the first fit once more, from its last state.
+            second = assignment.checkpoint.path.with_stem(f"{assignment.checkpoint.path.stem}-second")
+            try:
+                result = fit(labels, checkpoint=replace(assignment.checkpoint, path=second))
+            except Interrupted as interruption:  # what comes second is further than all of the first
+                progress = len(result.history) + interruption.progress
+                raise Interrupted(str(interruption), progress=progress) from interruption
         folder = self._save(generation, result, labels)
         return {
             "generation": generation,
             "path": self.directory.relative(folder),
-            "checksum": sha256(folder / "weights.safetensors"),
-            **shard,
+            "checksum": sha256(folder / WEIGHTS),
+            "compacted": self._compact(generation, data.single, refused, spec["audit_labels"]),
+            "refused": refused,
             "metrics": {
                 **result.errors,
                 "epochs": len(result.history),
@@ -255,21 +285,33 @@ class InteratomicSubject:
             },
         }
 
-    def _compact(self, generation: int, keys: list[str]) -> dict[str, Any]:
-        """Write single labels into the generation's shard; the number is raised where it holds others already."""
-        labels = [read_label(self.directory.label_path(key)) for key in keys]
-        number = generation
-        path = self.directory.shard_path(number)
-        while path.exists() and {label.key for label in read_shard(path)} != set(keys):
-            number += 1
-            path = self.directory.shard_path(number)
-        checksum = write_shard(path, labels)
-        return {"shard": self.directory.relative(path), "shard_keys": keys, "shard_checksum": checksum}
+    def _screen(self, labels: Sequence[Label], n_new: int, judge: tuple[Ensemble, Card] | None) -> dict[str, str]:
+        """Which of the last labels are wrong, and why; without a potential to judge them, all judge each other."""
+        if judge is None:
+            return screen(labels)
+        ensemble, card = judge
+        n_known = max(len(labels) - n_new, 0)
+        return screen(labels[n_known:], known=labels[:n_known], judge=ensemble, calibration=card.calibration)
+
+    def _second_look(self, ensemble: Ensemble, labels: Sequence[Label]) -> dict[str, str]:
+        """The first potential has no predecessor to judge its labels: its members judge those of other folds."""
+        roles = member_roles([label.key for label in labels], ensemble.n_members, self.config.training)
+        return screen_after(ensemble, labels, roles)
+
+    def _compact(
+        self, generation: int, single: Sequence[Label], refused: Collection[str], audit_keys: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Gather single labels into shards where there are many; those for the audit into others."""
+        good = [label for label in single if label.key not in refused]
+        compacted = compact(self.directory, generation, good, audit=False)
+        if len(audit_keys) >= LABELS_PER_SHARD:
+            audit = Dataset.read(self.directory, [], audit_keys).single
+            compacted += compact(self.directory, generation, audit, audit=True)
+        return compacted
 
     def _save(self, generation: int, result: TrainingResult, labels: list[Label]) -> Path:
         folder = self.directory.model_path(generation)
-        curve = [asdict(epoch) for epoch in result.history]
-        publish(folder / "learning_curve.json", json.dumps(curve).encode())
+        publish_json(folder / "learning_curve.json", {"epochs": [asdict(epoch) for epoch in result.history]})
         card = Card(
             elements=self.config.material.elements,
             level_of_theory={"hash": self.level, **self.reference.settings()},
@@ -291,9 +333,15 @@ class InteratomicSubject:
     def _assess(self, spec: dict[str, Any], scratch: Path) -> dict[str, Any]:
         """Measure a generation on the audit labels against the one it would replace; at the end, its properties."""
         generation, incumbent = spec["generation"], spec["incumbent"]
-        labels = [read_label(self.directory.label_path(key)) for key in spec["audit"]]
+        data = Dataset.read(self.directory, spec["audit_shards"], spec["audit_labels"])
+        judge = self.potential(incumbent if incumbent is not None else generation)
+        refused = data.reasons
+        refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], judge)
+        labels = data.labels(without={*spec["refused"], *refused})
         ensemble, card = self.potential(generation)
         errors = audit_errors(ensemble, labels)
+        if not errors.is_finite:
+            return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
         self._record(generation, ensemble, card, errors)
         promote = True
         if incumbent not in (None, generation):
@@ -304,6 +352,7 @@ class InteratomicSubject:
             "force_error": errors.force,
             "energy_error": errors.energy,
             "audit_labels": len(labels),
+            "refused": refused,
             "calibration": errors.calibration,
             "properties": self._properties(generation, scratch) if spec["final"] else [],
         }
@@ -349,17 +398,6 @@ def _provenance(snapshot: Snapshot, walker: int, generation: int) -> dict[str, A
         "mean_force_error": snapshot.mean_error,
         "max_force_error": snapshot.max_error,
     }
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a label was finished here before."""
-    if not path.exists():
-        return False
-    try:
-        read_label(path)
-    except StorageError:
-        return False
-    return True
 
 
 def _hash_of(labels: list[Label]) -> str:

@@ -1,45 +1,46 @@
-"""From a campaign file or directory to a running controller: what `alpot run`, `stop` and `export` do."""
+"""From a campaign file or directory to a running controller: what `alpot run` does."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from alpot.campaign.controller import Controller, ImportedLabels, Observer, Outcome
+from alpot.campaign.controller import Controller, Observer, Outcome
+from alpot.campaign.executor import Platform
+from alpot.campaign.policy import PolicySettings
 from alpot.campaign.settings import policy_settings
-from alpot.campaign.state import State
 from alpot.config import Campaign
-from alpot.config_file import parse_campaign, read_campaign
-from alpot.errors import CampaignDirectoryError, ConfigError, UsageError
+from alpot.config_file import parse_campaign, read_text
+from alpot.errors import CampaignDirectoryError, StorageError, UsageError
 from alpot.platforms.registry import open_platform
-from alpot.potential.saved import CARD, WEIGHTS
-from alpot.reference import level_of_theory, open_reference
-from alpot.store.dataset import read_labels, write_shard
+from alpot.reference import open_reference
 from alpot.store.directory import CampaignDirectory
-from alpot.store.files import publish, read_bytes
-from alpot.store.formats import HDF5_SUFFIXES, read_labelled, write_ani_hdf5, write_extxyz
-from alpot.store.labels import Label, write_label
-from alpot.store.ledger import LabelRow, Ledger
+from alpot.store.permissions import refuse_writable_by_others
 from alpot.structures import draw_start
+from alpot.subjects.changes import Change, changes, refuse_physics
+from alpot.subjects.fork import fork
+from alpot.subjects.imports import import_labels, read_initial_labels
 
 SUBJECT = "alpot.subjects.interatomic:InteratomicSubject"
-#: Tables that may change when a campaign is continued; all others are physics.
-CHANGEABLE = frozenset({"stopping", "resources", "assessment"})
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A campaign that is ready to run."""
+    """A campaign that is ready to run.
+
+    Attributes:
+        directory: the campaign.
+        config: its settings.
+        changes: what is to be recorded of them: what the user has changed, or what a fork took over.
+    """
 
     directory: CampaignDirectory
     config: Campaign
+    changes: Sequence[str] = ()
 
     def run(self, on_change: Observer | None = None) -> Outcome:
         """Run until the campaign ends or is stopped; raises as ``Controller.run``."""
@@ -49,44 +50,90 @@ class Launch:
             settings=policy_settings(self.config, platform),
             platform=platform,
             subject=SUBJECT,
-            imported=_import_labels(self.directory, self.config),
+            imported=import_labels(self.directory, self.config),
             on_change=on_change,
+            changes=self.changes,
+            reload=partial(_reload, self.directory, platform),
         )
         return controller.run()
 
 
-def prepare(path: Path, directory: Path | None = None) -> Launch:
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What the user wants to run.
+
+    Attributes:
+        file: the campaign file that counts.
+        text: its content.
+        config: what it says.
+        source: the user's own file; file names in it are relative to its folder.
+        directory: of the campaign, whether it is there or not.
+    """
+
+    file: Path
+    text: str
+    config: Campaign
+    source: Path
+    directory: CampaignDirectory
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the campaign is there already."""
+        return CampaignDirectory.is_campaign(self.directory.path)
+
+
+def prepare(
+    path: Path, directory: Path | None = None, *, fork_to: Path | None = None, trust_directory: bool = False
+) -> Launch:
     """Start or continue a campaign.
 
     Args:
         path: a campaign file, or the directory of a campaign.
         directory: of the campaign, where ``path`` is a file; by default beside it, named like it without the suffix.
+        fork_to: leave that campaign as it is, and begin a new one here that takes over its labels.
+        trust_directory: accept a campaign directory that other users may write to.
 
     Raises:
         UsageError: the file is wrong, or the directory does not belong to this campaign.
     """
-    if path.is_dir():
-        if directory is not None:
-            raise UsageError(f"{path} is a directory; --directory goes with a campaign file only")
-        opened = CampaignDirectory.open(path)
-        config = read_campaign(opened.config)
-        _adopt_changes(opened, opened.config, config)
-        return Launch(opened, config)
-    config = read_campaign(path)
-    check_reference(config, path.parent)
-    open_platform(config.resources)
-    if directory is None and CampaignDirectory.is_campaign(path.parent):
-        raise UsageError(
-            f"{path} lies in a campaign directory; continue that campaign with `alpot run {path.parent}`, or begin"
-            " another one elsewhere with --directory"
-        )
-    place = directory or path.with_suffix("")
-    if CampaignDirectory.is_campaign(place):
-        opened = CampaignDirectory.open(place)
-        _adopt_changes(opened, path, config)
-        return Launch(opened, config)
-    check_files(config, path.parent)
-    return Launch(CampaignDirectory.create(place, read_bytes(path), path), config)
+    order = _understand(path, directory)
+    if order.is_begun and not trust_directory:
+        refuse_writable_by_others(order.directory.path)
+    if fork_to is not None:
+        if not order.is_begun:
+            raise UsageError(
+                f"there is no campaign in {order.directory.path} to fork; say where it is with --directory"
+            )
+        check_files(order.config, order.source.parent)
+        made, sentences = fork(order.directory, order.config, order.text.encode(), order.source, fork_to)
+        return Launch(made, order.config, sentences)
+    if order.is_begun:
+        return Launch(order.directory, order.config, [str(change) for change in _take_over(order)])
+    check_files(order.config, order.source.parent)
+    try:
+        made = CampaignDirectory.create(order.directory.path, order.text.encode(), order.source)
+    except CampaignDirectoryError:
+        if not CampaignDirectory.is_campaign(order.directory.path):
+            raise
+        return prepare(path, directory, trust_directory=trust_directory)  # somebody else has just made it
+    return Launch(made, order.config)
+
+
+def plan(path: Path, directory: Path | None = None) -> tuple[CampaignDirectory, list[tuple[str, str]]]:
+    """What ``prepare`` and ``Launch.run`` would hand to the scheduler; nothing is made or submitted.
+
+    Returns:
+        The campaign's directory, which need not exist, and the names and contents of job scripts and files.
+
+    Raises:
+        UsageError: as ``prepare``.
+    """
+    order = _understand(path, directory)
+    if order.is_begun:
+        allowed_changes(order.directory, order.config, order.file)
+    else:
+        check_files(order.config, order.source.parent)
+    return order.directory, open_platform(order.config.resources).dry_run(order.directory)
 
 
 def check_reference(config: Campaign, base_directory: Path) -> None:
@@ -99,134 +146,72 @@ def check_files(config: Campaign, base_directory: Path) -> None:
     rng = np.random.default_rng(config.seed)
     for table in config.material.starts:
         draw_start(config.material.model_copy(update={"starts": (table,)}), rng, base_directory=base_directory)
-    _read_initial_labels(config, base_directory)
+    read_initial_labels(config, base_directory)
 
 
-def _read_initial_labels(config: Campaign, base_directory: Path) -> list[Label]:
-    """The labels of the user's files in the order of their keys, each once."""
-    if not config.material.initial_labels:
-        return []
-    level = level_of_theory(open_reference(config.reference, base_directory=base_directory))
-    elements = config.material.elements
-    labels: dict[str, Label] = {}
-    for name in config.material.initial_labels:
-        for label in read_labelled(base_directory / name, level):
-            if foreign := sorted(set(label.atoms.symbols) - set(elements)):
-                raise ConfigError(
-                    f"{base_directory / name} holds a frame {label.atoms.symbols} with {', '.join(foreign)}, but"
-                    f" material.elements is {list(elements)}; add them there, or take the file out of"
-                    " material.initial_labels"
-                )
-            labels.setdefault(label.key, label)
-    return [labels[key] for key in sorted(labels)]
+def allowed_changes(directory: CampaignDirectory, config: Campaign, file: Path) -> list[Change]:
+    """What ``file`` changes in a campaign; ``ConfigError`` if that would make another one."""
+    recorded = _recorded(directory)
+    before = parse_campaign(read_text(directory.config) if recorded is None else recorded, str(directory.config))
+    found = changes(before, config)
+    refuse_physics(found, file=str(file), directory=str(directory.path))
+    return found
 
 
-def _adopt_changes(directory: CampaignDirectory, path: Path, config: Campaign) -> None:
-    """Take over a changed campaign file, the user's or the directory's, if only budgets and resources have changed."""
-    content = read_bytes(path)
-    if content == directory.recorded_config.encode():
-        return
-    before = parse_campaign(directory.recorded_config, str(directory.config))
-    changed = [name for name in Campaign.model_fields if getattr(before, name) != getattr(config, name)]
-    if physics := [name for name in changed if name not in CHANGEABLE]:
-        raise ConfigError(
-            f"{path} differs from the campaign in {directory.path} in {', '.join(physics)}; a campaign that has begun"
-            f" may change only {', '.join(sorted(CHANGEABLE))}. Put the old values back, or start a new campaign with"
-            " --directory"
-        )
-    holder = directory.holder()
-    if holder is not None:
-        raise CampaignDirectoryError(f"{directory.path} is being run by {holder}; stop it before changing its settings")
-    directory.replace_config(content, directory.source if path == directory.config else path)
-
-
-def _import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLabels | None:
-    """The labels that the user brought along, from the user's files or, once they were taken over, from our copy."""
-    if not config.material.initial_labels:
+def _recorded(directory: CampaignDirectory) -> str | None:
+    """The campaign file as it was last taken over; None where the record and its copy are damaged."""
+    try:
+        return directory.recorded_config
+    except StorageError:
         return None
-    index = directory.path / "dataset" / "imported.json"
-    if not index.exists():
-        publish(index, json.dumps(_take_over_labels(directory, config)).encode())
-    content = json.loads(read_bytes(index))
-    return ImportedLabels(
-        rows=[LabelRow(**row) for row in content["rows"]], audit=frozenset(content["audit"]), shard=content["shard"]
-    )
 
 
-def _take_over_labels(directory: CampaignDirectory, config: Campaign) -> dict[str, Any]:
-    """Store the user's labels: a shard to train on, and single files for the audit; returns what lies where."""
-    ordered = _read_initial_labels(config, directory.source.parent)
-    # Keys are hashes, so the first of them in order are a random choice, and the same one at every start.
-    n_audit = min(round(len(ordered) * config.exploration.audit_share), len(ordered) - 1)
-    rows = []
-    for label in ordered[:n_audit]:
-        path = directory.label_path(label.key)
-        rows.append({"key": label.key, "path": directory.relative(path), "checksum": write_label(path, label)})
-    shard = directory.shard_path(0)
-    checksum = write_shard(shard, ordered[n_audit:])
-    rows += [{"key": label.key, "path": directory.relative(shard), "checksum": checksum} for label in ordered[n_audit:]]
-    return {"rows": rows, "audit": [label.key for label in ordered[:n_audit]], "shard": directory.relative(shard)}
+def _understand(path: Path, directory: Path | None) -> _Order:
+    if path.is_dir():
+        if directory is not None:
+            raise UsageError(f"{path} is a directory; --directory goes with a campaign file only")
+        opened = CampaignDirectory.open(path)
+        return _order(opened.config, opened.source, opened)
+    place = directory or path.with_suffix("")
+    opened = CampaignDirectory.open(place) if CampaignDirectory.is_campaign(place) else CampaignDirectory(place)
+    order = _order(path, path, opened)
+    check_reference(order.config, path.parent)
+    open_platform(order.config.resources)
+    if directory is None and CampaignDirectory.is_campaign(path.parent):
+        raise UsageError(
+            f"{path} lies in a campaign directory; continue that campaign with `alpot run {path.parent}`, or begin"
+            " another one elsewhere with --directory"
+        )
+    return order
 
 
-def request_stop(path: Path) -> str:
-    """Ask the controller of a campaign to drain and stop; returns a sentence that says what happens."""
-    directory = CampaignDirectory.open(path)
-    holder = directory.holder()
-    if holder is None:
-        return f"no controller is running in {directory.path}; there is nothing to stop"
-    if directory.stop_requested():
-        # A second signal would end the running tasks at once, which is what nobody asked for here.
-        return f"{holder} was asked before and is stopping: running tasks finish, nothing new starts"
-    directory.request_stop()
-    if holder.host == socket.gethostname():
-        try:
-            os.kill(holder.pid, signal.SIGTERM)
-        except OSError:  # it has just ended, or belongs to another user
-            return f"left a request to stop; {holder} will see it when its next task ends"
-        return f"asked {holder} to stop: running tasks finish, nothing new starts"
-    return f"left a request to stop; {holder} will see it when its next task ends"
+def _order(file: Path, source: Path, directory: CampaignDirectory) -> _Order:
+    text = read_text(file)
+    return _Order(file=file, text=text, config=parse_campaign(text, str(file)), source=source, directory=directory)
 
 
-def export_potential(path: Path, target: Path) -> int:
-    """Copy the promoted potential of a campaign to a folder of its own; returns its generation.
+def _take_over(order: _Order) -> list[Change]:
+    """Stores a changed campaign file, the user's or the directory's, in the campaign."""
+    if order.text == _recorded(order.directory):
+        return []
+    found = allowed_changes(order.directory, order.config, order.file)
+    holder = order.directory.living_holder()
+    if holder is not None:
+        raise CampaignDirectoryError(
+            f"{order.directory.path} is being run by {holder}; to change its settings meanwhile, use"
+            f" `alpot reload {order.directory.path} {order.file}`"
+        )
+    order.directory.replace_config(order.text.encode(), order.source)
+    return found
+
+
+def _reload(directory: CampaignDirectory, platform: Platform) -> tuple[PolicySettings, list[str]]:
+    """Reads the campaign file of a running campaign again; the workers' pools stay as they are.
 
     Raises:
-        UsageError: there is no potential yet, or the target holds something else.
+        UsageError: it is not valid, or would make another campaign; nothing has changed.
     """
-    directory = CampaignDirectory.open(path)
-    with Ledger(directory.ledger, read_only=True) as ledger:
-        generation = State.replay(ledger.events()).promoted
-    if generation is None:
-        raise UsageError(f"the campaign in {directory.path} has no potential yet: no generation was promoted so far")
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file; give a folder for the potential")
-    foreign = [item.name for item in target.iterdir() if item.name not in (WEIGHTS, CARD)] if target.is_dir() else []
-    if foreign:
-        raise UsageError(f"{target} holds other things ({foreign[0]}, ...); give an empty or new folder")
-    model = directory.model_path(generation)
-    publish(target / WEIGHTS, read_bytes(model / WEIGHTS))
-    publish(target / CARD, read_bytes(model / CARD))
-    return generation
-
-
-def export_labels(path: Path, target: Path) -> int:
-    """Write all labels of a campaign, those for the audit included, to one file; returns their number.
-
-    Args:
-        path: the campaign directory.
-        target: ``*.extxyz`` or ``*.xyz`` for extended XYZ, ``*.h5`` or ``*.hdf5`` for ANI-style HDF5.
-
-    Raises:
-        UsageError: there is no label yet, or the target exists.
-    """
-    directory = CampaignDirectory.open(path)
-    if target.exists():
-        raise UsageError(f"{target} exists already; choose another name, or remove it")
-    with Ledger(directory.ledger, read_only=True) as ledger:
-        files = sorted({row.path for row in ledger.label_rows()})
-    labels = read_labels(directory.path / name for name in files)
-    if not labels:
-        raise UsageError(f"the campaign in {directory.path} has no labels yet")
-    write = write_ani_hdf5 if target.suffix in HDF5_SUFFIXES else write_extxyz
-    write(target, labels)
-    return len(labels)
+    order = _order(directory.config, directory.source, directory)
+    found = allowed_changes(directory, order.config, order.file)
+    directory.replace_config(order.text.encode(), order.source)
+    return policy_settings(order.config, platform), [str(change) for change in found]

@@ -21,6 +21,7 @@ class InProcess:
     def __init__(self, workers: int = 1) -> None:
         self.slots = {"workers": workers}
         self.pool_of = dict.fromkeys(Kind, "workers")
+        self.provenance: dict[str, Any] = {}
 
     @contextmanager
     def executor(self, directory: CampaignDirectory, subject: str) -> Iterator["InProcess"]:

@@ -12,7 +12,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from alpot.errors import FailureClass, ReferenceError
+from alpot.errors import FailureClass, Interrupted, ReferenceError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import publish_new
 
@@ -26,11 +26,12 @@ class FakeSubject:
         self.directory = CampaignDirectory(directory)
         self.settings = json.loads(self.directory.config.read_text())
 
-    def run(self, kind, task_id, attempt, spec, task_directory):
-        assert task_directory.is_dir() and not list(task_directory.iterdir())
+    def run(self, assignment):
+        kind, task_id, spec = assignment.kind.value, assignment.task_id, assignment.spec
+        assert assignment.scratch.is_dir() and not list(assignment.scratch.iterdir())
         time.sleep(self.settings.get("seconds", {}).get(kind, 0))
-        self._fail(kind, task_id, attempt, spec)
-        return getattr(self, kind)(task_id, random.Random(f"{task_id} {attempt}"), spec)
+        self._fail(kind, task_id, int(assignment.scratch.name.rpartition("-")[2]), spec)
+        return getattr(self, kind)(task_id, random.Random(f"{task_id} {assignment.draw}"), spec)
 
     def _fail(self, kind, task_id, attempt, spec):
         for rule in self.settings.get("failures", []):
@@ -41,6 +42,8 @@ class FakeSubject:
                 os.kill(os.getpid(), signal.SIGKILL)
             if rule["failure"] == "nonsense":
                 raise ValueError("as told")
+            if rule["failure"] == "interrupted":
+                raise Interrupted("as told", progress=float(attempt))
             raise ReferenceError("as told", failure=FailureClass(rule["failure"]), evidence="line 1\nline 2")
 
     def explore(self, task_id, rng, spec):
@@ -75,23 +78,32 @@ class FakeSubject:
         return {"generation": spec["generation"], "scores": scores, "certain": certain}
 
     def train(self, task_id, rng, spec):
-        assert not set(spec["labels"]) & set(spec["audit"])
-        for key in spec["labels"]:
-            assert self.directory.label_path(key).exists()
-        content = json.dumps(spec["labels"]).encode()
-        shard = self.directory.shard_path(spec["generation"])
-        publish_new(shard, content)
+        assert not set(spec["labels"]) & set(spec["audit_labels"])
         model = self.directory.model_path(spec["generation"])
         model.mkdir(exist_ok=True)
+        compacted = self._compact(spec, "labels", self.directory.shard_path)
+        compacted += self._compact(spec, "audit_labels", self.directory.audit_shard_path)
+        refused = {key: "as told" for key in spec["labels"] if key.startswith(tuple(self.settings.get("refuse", [])))}
         summary = {"generation": spec["generation"], "path": self.directory.relative(model), "checksum": "0"}
-        if spec["labels"]:
-            summary |= {"shard": self.directory.relative(shard), "shard_keys": spec["labels"]}
-            summary |= {"shard_checksum": sha256(content).hexdigest()}
-        return summary
+        return summary | {"compacted": compacted, "refused": refused}
+
+    def _compact(self, spec, name, path_of):
+        for key in spec[name]:
+            assert self.directory.label_path(key).exists()
+        if len(spec[name]) < self.settings.get("shard", 1):
+            return []
+        content = json.dumps(spec[name]).encode()
+        path = path_of(spec["generation"])
+        publish_new(path, content)
+        entry = {"path": self.directory.relative(path), "checksum": sha256(content).hexdigest(), "keys": spec[name]}
+        return [entry | {"audit": name == "audit_labels"}]
 
     def assess(self, task_id, rng, spec):
         error = 1.0 / spec["generation"]
         rows = [{"property": "lattice", "value": 4.05}] if spec["final"] else []
         promote = spec["generation"] not in self.settings.get("worse", [])
         summary = {"generation": spec["generation"], "promote": promote, "force_error": error, "properties": rows}
-        return summary | {"audit_labels": len(spec["audit"]), "calibration": 1.0}
+        labels = len(spec["audit_labels"]) + sum(
+            len(json.loads((self.directory.path / shard).read_text())) for shard in spec["audit_shards"]
+        )
+        return summary | {"audit_labels": labels, "calibration": 1.0}

@@ -35,19 +35,31 @@ def summary(task: Task, chance: random.Random) -> dict:
             certain = [name for name in scores if chance.random() < 0.3]
             return {"generation": spec["generation"], "scores": scores, "certain": certain}
         case Kind.TRAIN:
-            assert not set(spec["labels"]) & set(spec["audit"])
+            assert not set(spec["labels"]) & set(spec["audit_labels"])
             result = {"generation": spec["generation"], "path": "models/x", "checksum": "0"}
-            if not spec["labels"]:
-                return result
-            return result | {"shard": f"s{task.id}", "shard_keys": spec["labels"], "shard_checksum": "0"}
+            result["refused"] = {key: "as told" for key in spec["labels"] if chance.random() < 0.02}
+            kinds = [("s", "labels", False), ("a", "audit_labels", True)]
+            result["compacted"] = [
+                {"path": f"{prefix}{task.id}", "checksum": "0", "keys": spec[name], "audit": audit}
+                for prefix, name, audit in kinds
+                if spec[name] and chance.random() < 0.5
+            ]
+            return result
         case Kind.ASSESS:
             promote = chance.random() < 0.8
-            return {"generation": spec["generation"], "promote": promote, "audit_labels": len(spec["audit"])}
+            return {"generation": spec["generation"], "promote": promote, "audit_labels": len(spec["audit_labels"])}
 
 
 def outcome(task: Task, chance: random.Random, failing: float):
     if chance.random() < failing:
-        return events.task_failed(task, chance.choice(list(FailureClass)), "as told")
+        failure = chance.choice(list(FailureClass))
+        match chance.randrange(3):
+            case 0:
+                return events.task_failed(task, failure, "as told")
+            case 1:
+                return events.task_lost(task, failure, "as told", is_suspect=chance.random() < 0.5)
+            case 2:
+                return events.task_interrupted(task, chance.random())
     return events.task_finished(task, summary(task, chance), 1.0)
 
 
@@ -83,7 +95,7 @@ def test_every_course_ends_within_its_limits(seed, workers, failing, max_generat
             record(decision)
         if state.finished is None:
             assert state.tasks, "it waits for nothing"
-            record(outcome(chance.choice(list(state.tasks.values())), chance, failing))
+            record(outcome(state.expand(chance.choice(list(state.tasks.values()))), chance, failing))
         assert len(ledger) < 10_000, "it does not end"
     assert not state.tasks
     assert state.has_failed or state.final_assessed == state.promoted is not None

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from alpot.campaign.events import Task
 from alpot.campaign.presence import at_work, wait_for_orphans
 from alpot.campaign.subject import SUMMARIES, Kind, LabelSummary, TrainSummary
 from alpot.store.directory import CampaignDirectory
+from alpot.store.json_files import read_json
 
 
 @pytest.fixture
@@ -22,13 +22,14 @@ def directory(make_campaign):
 FAILURES = [
     {"kind": "label", "match": "reference", "attempts": 1, "failure": "walltime"},
     {"kind": "label", "match": "nonsense", "attempts": 1, "failure": "nonsense"},
+    {"kind": "label", "match": "interrupted", "attempts": 1, "failure": "interrupted"},
 ]
 
 
 def run(directory: CampaignDirectory, task: Task, subject: str = SUBJECT) -> dict:
     result = run_task(subject, str(directory.path), task.dump())
     published = directory.task_path(task.kind, task.id) / "result.json"
-    assert json.loads(published.read_text()) == result
+    assert read_json(published) == result
     return result
 
 
@@ -44,8 +45,22 @@ def test_failures_are_results_too(directory):
     named = run(directory, Task("label-000001", Kind.LABEL, {"candidate": "reference"}))
     assert (named["failure"], named["message"], named["evidence"]) == ("walltime", "as told", "line 1\nline 2")
     other = run(directory, Task("label-000002", Kind.LABEL, {"candidate": "nonsense"}))
-    assert (other["failure"], other["message"]) == ("unknown", "ValueError: as told")
+    assert (other["failure"], other["message"]) == ("bug", "ValueError: as told")
     assert 'raise ValueError("as told")' in other["evidence"]
+
+
+def test_an_interruption_is_a_result_too(directory):
+    result = run(directory, Task("label-000001", Kind.LABEL, {"candidate": "interrupted"}))
+    assert result["status"] == "interrupted" and result["progress"] == 1.0
+
+
+def test_a_damaged_result_is_none(directory, caplog):
+    task = Task("label-000001", Kind.LABEL, {"candidate": "c"})
+    run(directory, task)
+    path = directory.task_path(task.kind, task.id) / "result.json"
+    path.write_bytes(path.read_bytes().replace(b'"attempt": 1', b'"attempt": 2'))
+    assert published_result(directory, task) is None
+    assert str(path) in caplog.text
 
 
 def test_a_failure_of_an_earlier_attempt_does_not_count(directory):
@@ -91,8 +106,8 @@ def test_summaries_say_all_or_nothing():
         LabelSummary(candidate="c", key="k", outcome="labelled")
     with pytest.raises(ValueError, match="needs a reason"):
         LabelSummary(candidate="c", key="k", outcome="rejected")
-    with pytest.raises(ValueError, match="must be given together"):
-        TrainSummary(generation=1, path="models/gen-0001", checksum="0", shard="dataset/shard-00001.h5")
+    with pytest.raises(ValueError, match="keys"):
+        TrainSummary(generation=1, path="m", checksum="0", compacted=[{"path": "s", "checksum": "0", "keys": []}])
     assert set(SUMMARIES) == set(Kind)
 
 

@@ -3,16 +3,20 @@ import logging
 import os
 import signal
 from collections import Counter
+from concurrent.futures import Future
 
 import pytest
 from fake_campaign import InProcess, calculated, recorded
-from fake_subject import key_of
+from fake_subject import FakeSubject, key_of
 
+import alpot.campaign.controller as controller_module
 from alpot.campaign.apps import _open_subject
 from alpot.campaign.controller import Controller, ImportedLabels
+from alpot.campaign.executor import WorkerLostError
 from alpot.campaign.state import State
-from alpot.errors import CampaignFailed, CampaignLockedError, FailureClass
+from alpot.errors import CampaignFailed, CampaignLockedError, ConfigError, FailureClass, StorageError
 from alpot.store.ledger import LabelRow, Ledger
+from alpot.store.lock import Lease
 
 SMALL = {"initial_labels": 4, "labels_per_generation": 3, "max_labels": 9}
 
@@ -23,7 +27,7 @@ def assert_every_label_is_paid_for_once(controller: Controller) -> None:
     with Ledger(controller.directory.ledger, read_only=True) as ledger:
         assert {row.key for row in ledger.label_rows()} == set(keys)
         assert controller.state == State.replay(ledger.events())  # nothing is known that is not recorded
-    assert controller.state.train_labels + len(controller.state.audit) == len(keys)
+    assert controller.state.train_labels + controller.state.audit_labels == len(keys)
     assert controller.state.train_labels == sum(
         len(json.loads((controller.directory.path / shard).read_text())) for shard in controller.state.shards
     )
@@ -48,7 +52,10 @@ def test_the_ledger_knows_where_each_label_lies(make_campaign):
     with Ledger(controller.directory.ledger, read_only=True) as ledger:
         for row in ledger.label_rows():
             assert row.key in (controller.directory.path / row.path).read_text()
-            assert row.path.startswith("labels/" if row.key in controller.state.audit else "dataset/")
+            assert controller.directory.label_path(row.key).exists() == row.path.startswith("labels/")
+        paths = {row.path for row in ledger.label_rows()}
+    assert not [path for path in paths if path.startswith("labels/")]
+    assert not list((controller.directory.path / "candidates").glob("*"))
 
 
 def test_same_seed_same_decisions(make_campaign):
@@ -84,12 +91,12 @@ def test_killed_at_every_event(make_campaign, monkeypatch, moment, failures):
     append = Ledger.append
     countdown = 0
 
-    def killing(self, event, labels=(), *, moved=()):
+    def killing(self, event, *args, **kwargs):
         nonlocal countdown
         countdown -= 1
         if countdown == 0 and moment == "before":
             raise Killed
-        seq = append(self, event, labels, moved=moved)
+        seq = append(self, event, *args, **kwargs)
         if countdown == 0:
             raise Killed
         return seq
@@ -163,6 +170,133 @@ def test_scores_stay_as_they_were_when_scoring_fails(make_campaign):
     controller = make_campaign(config={"failures": failures}, max_failures=9)
     assert controller.run().status == "finished"
     assert controller.state.given_up == controller.state.started["score"] > 0
+
+
+def test_an_interrupted_task_goes_on_with_the_same_random_numbers(make_campaign):
+    failures = [{"kind": kind, "match": "", "attempts": 2, "failure": "interrupted"} for kind in ("explore", "train")]
+    interrupted, whole = make_campaign("interrupted", config={"failures": failures}), make_campaign("whole")
+    assert interrupted.run().status == whole.run().status == "finished"
+    assert interrupted.state.interruptions > 2 and interrupted.state.given_up == interrupted.state.failures.total() == 0
+    assert calculated(interrupted.directory) == calculated(whole.directory)
+
+
+def test_losses_of_workers_are_named_and_cost_no_attempt(make_campaign):
+    class Losing(InProcess):
+        """Each task loses its worker twice, after it has published its result the second time."""
+
+        def submit(self, task):
+            if task["attempt"] > 2:
+                return super().submit(task)
+            future: Future = Future()
+            if task["attempt"] == 2 and task["kind"] == "label":
+                super().submit(task)
+            evidence = "slurmstepd: error: *** JOB 7 CANCELLED ***"
+            future.set_exception(
+                WorkerLostError("job 7", failure=FailureClass.WALLTIME, evidence=evidence, is_suspect=False)
+            )
+            return future
+
+    controller = make_campaign(platform=Losing(), attempts=1, **SMALL)
+    assert controller.run().status == "finished"
+    assert_every_label_is_paid_for_once(controller)
+    assert controller.state.losses[FailureClass.WALLTIME] > 9 and controller.state.given_up == 0
+    with Ledger(controller.directory.ledger, read_only=True) as ledger:
+        losses = [event.payload for event in ledger.events() if event.kind == "task_lost"]
+    assert all(loss["message"] == "job 7" and "CANCELLED" in loss["evidence"] for loss in losses)
+
+
+def test_wrong_labels_are_set_apart_and_never_given_to_a_training(make_campaign):
+    controller = make_campaign(config={"refuse": list("01234567"), "shard": 999}, max_failures=5)
+    with pytest.raises(CampaignFailed, match=r"labels were refused as wrong, .* because: as told"):
+        controller.run()
+    controller = make_campaign("few", config={"refuse": ["0"], "shard": 999}, max_failures=5)
+    assert controller.run().status == "finished"
+    state = controller.state
+    assert state.refused and all(key.startswith("0") for key in state.refused)
+    assert state.train_labels + state.audit_labels + len(state.refused) == state.calculations == 40
+
+
+def test_reads_its_settings_again(make_campaign):
+    controller = make_campaign(**SMALL)
+    larger = make_campaign(**(SMALL | {"max_labels": 20})).settings
+    controller.reload = lambda: (larger, ["stopping.max_labels: 9 -> 20"])
+    asked: list[int] = []
+
+    def ask_once(state):
+        if state.calculations == 3 and not asked:
+            asked.append(1)
+            controller.directory.request_reload()
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    controller.on_change = ask_once
+    assert controller.run().reason == "the budget of 20 labels is spent"
+    changes = [payload["changes"] for kind, payload in recorded(controller) if kind == "settings_changed"]
+    assert changes == [["stopping.max_labels: 9 -> 20"]] and not controller.directory.reload_requested()
+
+
+def test_settings_that_cannot_be_used_change_nothing(make_campaign, caplog):
+    controller = make_campaign(**SMALL)
+
+    def reload():
+        raise ConfigError("stopping.max_labels is -1")
+
+    controller.reload = reload
+    controller.on_change = lambda state: controller.directory.request_reload() if state.calculations == 3 else None
+    assert controller.run().reason == "the budget of 9 labels is spent"
+    assert "stopping.max_labels is -1" in caplog.text
+
+
+def test_ends_when_its_lock_is_lost(make_campaign):
+    controller = make_campaign(**SMALL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lease, "is_lost", property(lambda self: controller.state.calculations >= 3))
+        patch.setattr(Lease, "why_lost", "another controller has taken over")
+        with pytest.raises(StorageError, match="another controller has taken over; this controller ends"):
+            controller.run()
+    assert controller.state.calculations == 3
+    for path in controller.directory.path.glob("controller*.json"):  # the other one has ended
+        path.unlink()
+    again = make_campaign(**SMALL)
+    assert again.run().status == "finished"
+    assert_every_label_is_paid_for_once(again)
+
+
+def test_sweeps_what_a_killed_controller_left(make_campaign):
+    controller = make_campaign(**SMALL)
+    copies = {}
+
+    def copy(state):
+        for path in (controller.directory.path / "labels").glob("*/*.h5"):
+            copies[path] = path.read_bytes()
+
+    controller.on_change = copy
+    controller.run()
+    assert copies and not any(path.exists() for path in copies)
+    for path, content in copies.items():
+        path.write_bytes(content)
+    candidates = controller.directory.candidates_path("explore-000001")
+    candidates.write_bytes(b"")
+    make_campaign(**(SMALL | {"max_labels": 10})).run()
+    assert not any(path.exists() for path in copies) and not candidates.exists()
+
+
+def test_a_shard_that_is_not_whole_supersedes_nothing(make_campaign):
+    controller = make_campaign(**SMALL)
+    original = controller_module.remove_superseded
+
+    def remove(directory, moved):
+        for row in moved[:1]:
+            (directory.path / row.path).write_bytes(b"damaged")
+        original(directory, moved)
+        for row in moved:
+            assert directory.label_path(row.key).exists() != (row.path != moved[0].path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(controller_module, "remove_superseded", remove)
+        patch.setattr(FakeSubject, "assess", lambda *_: {"generation": 1, "promote": False})
+        with pytest.raises(CampaignFailed):
+            controller.run()
 
 
 def test_a_missing_program_stops_at_once(make_campaign):
@@ -298,7 +432,7 @@ def test_imported_labels_replace_the_initial_ones(make_campaign):
     controller.on_change = lambda state: controller.directory.request_stop() if state.generations else None
     controller.run()
     assert controller.state.started["explore"] == controller.state.calculations == 0
-    assert controller.state.train_labels == 10 and len(controller.state.audit) == 2
+    assert controller.state.train_labels == 10 and controller.state.audit_labels == 2
     again = make_campaign()
     bring(again)
     assert again.run().status == "finished"

@@ -55,6 +55,14 @@ def failed(state: State, kind: Kind, spec: dict, *failures: FailureClass) -> Tas
     return task
 
 
+def lost(state: State, task: Task, times: int, *, is_suspect: bool) -> Task:
+    for _ in range(times):
+        state.apply(events.task_started(task))
+        state.apply(events.task_lost(task, FailureClass.NODE_LOST, "message", is_suspect=is_suspect))
+        task = task.again()
+    return task
+
+
 def test_begins_with_starts():
     assert started(decide(State(), settings(initial_labels=7))) == ("explore", {"generation": None, "starts": 7})
     assert all_decisions(State(), settings(workers=4)) == ["explore"]
@@ -62,17 +70,51 @@ def test_begins_with_starts():
 
 def test_brought_labels_count_towards_the_first_training():
     some, enough = State(), State()
-    some.apply(events.labels_imported([f"k{n}" for n in range(4)], [], None))
+    some.apply(events.labels_imported([f"k{n}" for n in range(4)], [], [], []))
     assert started(decide(some, settings(initial_labels=7)))[1]["starts"] == 3
-    enough.apply(events.labels_imported([f"k{n}" for n in range(8)], ["a"], "dataset/shard-00000.h5"))
-    kind, spec = started(decide(enough, settings(initial_labels=7)))
-    assert (kind, spec["generation"], spec["parent"], spec["labels"]) == ("train", 1, None, [])
-    assert spec["shards"] == ["dataset/shard-00000.h5"] and spec["audit"] == ["a"]
+    enough.apply(events.labels_imported([f"k{n}" for n in range(8)], ["a"], ["dataset/shard-00000.h5"], []))
+    decision = decide(enough, settings(initial_labels=7))
+    kind, spec = started(decision)
+    assert (kind, spec["generation"], spec["parent"], spec["labels"], spec["shards"]) == ("train", 1, None, 0, 1)
+    worker = enough.expand(Task.load(decision.payload)).spec
+    assert worker["shards"] == ["dataset/shard-00000.h5"]
+    assert (worker["labels"], worker["audit_labels"], worker["refused"], worker["generation"]) == ([], ["a"], [], 1)
+
+
+def test_the_first_training_does_not_wait_for_the_last_few_labels():
+    state, few = State(), settings(workers=40, initial_labels=20)
+    explore = Task.load(decide(state, few).payload)
+    state.apply(events.task_started(explore))
+    found = [{"id": f"e/{n}", "key": f"k{n}", "score": 1.0, "reason": "initial"} for n in range(20)]
+    state.apply(events.task_finished(explore, {"candidates": found}, 1.0))
+    assert all_decisions(state, few) == ["label"] * 20
+    for task in list(state.tasks.values())[:17]:
+        assert decide(state, few) is None
+        summary = {"candidate": task.spec["candidate"], "key": f"key of {task.id}", "outcome": "labelled"}
+        state.apply(events.task_finished(task, summary | {"path": "labels/x.h5", "checksum": "0"}, 1.0))
+    assert decide(state, few) is None  # three of twenty are still computed
+    task = next(iter(state.tasks.values()))
+    state.apply(events.task_failed(task, FailureClass.UNPHYSICAL_GEOMETRY, "message"))
+    assert decide(state, few).kind == "task_abandoned"
+    state.apply(decide(state, few))
+    assert started(decide(state, few))[0] == "train"
 
 
 def test_trains_when_enough_is_new():
     assert started(decide(running(unseen=6), settings()))[0] == "train"
     assert started(decide(running(unseen=5), settings()))[0] == "explore"
+
+
+def test_lost_models_are_replaced():
+    state = running(promoted=2, promotions=[1, 2], generations=3, train_labels=5, unassessed=3)
+    state.apply(events.models_lost([2, 3]))
+    assert (state.promoted, state.unassessed) == (1, None)
+    kind, spec = started(decide(state, settings()))
+    assert kind == "train" and (spec["generation"], spec["parent"]) == (4, 1)
+    state = running(promotions=[1], train_labels=5)
+    state.apply(events.models_lost([1]))
+    kind, spec = started(decide(state, settings()))
+    assert kind == "train" and (spec["generation"], spec["parent"]) == (2, None)
 
 
 def test_training_is_not_starved_by_labels():
@@ -82,7 +124,8 @@ def test_training_is_not_starved_by_labels():
 def test_assesses_before_it_trains_again():
     state = running(generations=2, unassessed=2, unseen=9)
     kind, spec = started(decide(state, settings()))
-    assert kind == "assess" and spec == {"generation": 2, "incumbent": 1, "audit": [], "final": False}
+    counts = {"audit_shards": 0, "audit_labels": 0, "refused": 0, "unseen": 0}
+    assert kind == "assess" and spec == {"generation": 2, "incumbent": 1, "final": False} | counts
     assert all_decisions(state, settings(workers=2)) == ["assess"]
 
 
@@ -91,6 +134,9 @@ def test_exploration_is_at_most_one_generation_ahead_of_training():
     busy = settings(workers=2, labels_per_generation=6)
     assert all_decisions(running(generations=2, unassessed=2, unseen=5), busy) == ["assess", "explore"]
     assert all_decisions(running(generations=2, unassessed=2, unseen=6), busy) == ["assess"]
+    # The more a model has seen, the less it is outdated by as many labels.
+    grown = running(generations=2, unassessed=2, unseen=6, train_labels=100)
+    assert all_decisions(grown, busy) == ["assess", "explore"]
     # What waits already is still labelled: it was found, and the label workers are free.
     assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=6), 1), busy) == ["assess", "label"]
 
@@ -99,6 +145,20 @@ def test_stale_candidates_are_scored_in_one_task():
     state = waiting(running(), 3, stale=True)
     assert started(decide(state, settings())) == ("score", {"generation": 1, "candidates": ["c0", "c1", "c2"]})
     assert all_decisions(state, settings(workers=2)) == ["score", "explore"]
+
+
+def test_the_queue_keeps_its_order_and_its_size_over_many_promotions():
+    state = waiting(running(), 5)
+    for generation in range(2, 50):
+        assess = Task(state.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
+        state.apply(events.task_started(assess))
+        state.apply(events.task_finished(assess, {"generation": generation, "promote": True}, 1.0))
+        score = Task.load(decide(state, settings()).payload)
+        state.apply(events.task_started(score))
+        scores = {f"c{n}": float((n + generation) % 5) for n in range(5)}
+        state.apply(events.task_finished(score, {"generation": generation, "scores": scores}, 1.0))
+        assert state.next_candidate.id == max(scores, key=scores.__getitem__)
+    assert len(state._queue) == 5
 
 
 def test_the_best_is_labelled_first_and_exploration_fills_the_rest():
@@ -110,9 +170,35 @@ def test_exploration_pauses_when_enough_waits():
     split = replace(settings(), slots={"cpu": 1, "gpu": 9}, pool_of=dict.fromkeys(Kind, "gpu") | {Kind.LABEL: "cpu"})
     state = waiting(running(), 12)
     assert all_decisions(state, split) == ["label"]  # 11 wait, 10 may
-    # Each exploration has found four so far: three in flight fill the queue.
-    state = running(explorations=2, discoveries=8)
-    assert all_decisions(state, split) == ["explore"] * 3
+    # Each exploration finds four of late: three in flight fill the queue.
+    assert all_decisions(running(discoveries=4.0), split) == ["explore"] * 3
+
+
+def test_exploration_makes_up_for_the_labels_that_end_meanwhile():
+    split = replace(settings(), slots={"cpu": 9, "gpu": 9}, pool_of=dict.fromkeys(Kind, "gpu") | {Kind.LABEL: "cpu"})
+    # Of the 28 candidates that seven explorations find, 16 are labelled by the time that they are there: 12 wait.
+    assert all_decisions(running(discoveries=4.0, turnover=16.0), split) == ["explore"] * 7
+
+
+def test_what_explorations_find_of_late_counts():
+    state = running()
+    for number in range(200):
+        task = Task(state.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": 1})
+        state.apply(events.task_started(task))
+        state.calculations += 3
+        found = [
+            {"id": f"{task.id}/{n}", "key": f"{number} {n}", "score": 1.0, "reason": "uncertain"}
+            for n in range(8 if number < 100 else 2)
+        ]
+        state.apply(events.task_finished(task, {"candidates": found, "generation": 1}, 1.0))
+    assert state.explorations == 200
+    assert state.discoveries == pytest.approx(2.0, abs=0.05) and state.turnover == pytest.approx(3.0)
+
+
+def test_as_many_candidates_wait_as_there_are_label_workers():
+    pools = dict.fromkeys(Kind, "gpu") | {Kind.LABEL: "cpu"}
+    split = replace(settings(waiting_candidates=2, max_labels=1000), slots={"cpu": 40, "gpu": 99}, pool_of=pools)
+    assert all_decisions(running(discoveries=10.0), split) == ["explore"] * 5
 
 
 def test_exploration_pauses_when_the_label_budget_is_spoken_for():
@@ -135,8 +221,6 @@ def test_pools_are_filled_separately():
         ([FailureClass.NOT_CONVERGED] * 2, "task_started"),
         ([FailureClass.NOT_CONVERGED] * 3, "not_converged"),
         ([FailureClass.UNKNOWN, FailureClass.WALLTIME, FailureClass.WALLTIME], "walltime"),
-        ([FailureClass.NODE_LOST] * 2 + [FailureClass.UNKNOWN] * 2, "task_started"),
-        ([FailureClass.NODE_LOST] * 3, "kills its worker"),
         ([FailureClass.UNPHYSICAL_GEOMETRY], "unphysical_geometry"),
     ],
 )
@@ -154,10 +238,70 @@ def test_verdicts_on_labels(failures, verdict):
         assert state.rejected == {verdict: 1} and not state.labelling
 
 
-def test_lost_workers_do_not_use_up_the_budget():
+def test_what_kills_its_worker_three_times_is_quarantined():
     state = waiting(running(), 1)
-    failed(state, Kind.LABEL, {"candidate": "c0"}, FailureClass.NODE_LOST, FailureClass.UNKNOWN)
-    assert state.calculations == 1
+    task = Task("label-000001", Kind.LABEL, {"candidate": "c0"})
+    task = lost(state, task, 2, is_suspect=True)
+    again = decide(state, settings())
+    assert again.kind == "task_started" and again.payload["attempt"] == 3
+    lost(state, task, 1, is_suspect=True)
+    event = decide(state, settings())
+    assert event.kind == "task_abandoned" and event.payload["reason"] == "kills its worker" and event.payload["counts"]
+    state.apply(event)
+    assert state.rejected == {"kills its worker": 1} and state.given_up == 1
+
+
+def test_infrastructure_uses_up_neither_attempts_nor_budget():
+    state = waiting(running(), 1)
+    task = lost(state, Task("label-000001", Kind.LABEL, {"candidate": "c0"}), 50, is_suspect=False)
+    event = decide(state, settings(attempts=1))
+    assert event.kind == "task_started" and event.payload["attempt"] == task.attempt == 51
+    assert state.calculations == state.given_up == 0 and state.losses == {FailureClass.NODE_LOST: 50}
+
+
+def test_random_numbers_change_only_when_the_task_may_be_at_fault():
+    def next_draw(*course) -> int:
+        state = running()
+        task = Task("explore-000001", Kind.EXPLORE, {"generation": 1})
+        for happened in course:
+            state.apply(events.task_started(task))
+            state.apply(happened(task))
+            task = Task.load(decide(state, settings()).payload)
+        return task.draw
+
+    def fail(task):
+        return events.task_failed(task, FailureClass.BUG, "message")
+
+    def lose(task):
+        return events.task_lost(task, FailureClass.NODE_LOST, "message", is_suspect=False)
+
+    def suspect(task):
+        return events.task_lost(task, FailureClass.NODE_LOST, "message", is_suspect=True)
+
+    def interrupt(task):
+        return events.task_interrupted(task, progress=float(task.attempt))
+
+    assert next_draw(lose, interrupt, suspect, lose) == 1
+    assert next_draw(suspect, suspect) == 2
+    assert next_draw(fail) == 2
+    assert next_draw(fail, interrupt) == 2
+
+
+def test_an_interrupted_task_goes_on_as_long_as_it_gets_anywhere():
+    state = running()
+    task = Task("train-000001", Kind.TRAIN, {"generation": 2})
+    for progress in [1.0, 2.0, 3.0, 3.0, 3.0, 4.0]:
+        state.apply(events.task_started(task))
+        state.apply(events.task_interrupted(task, progress))
+        task = Task.load(decide(state, settings()).payload)
+    assert task.attempt == 7 and not state.failures
+    for _ in range(9):  # a job too short for any progress: three interruptions count as one failure
+        state.apply(events.task_started(task))
+        state.apply(events.task_interrupted(task, 4.0))
+        event = decide(state, settings())
+        if event.kind == "task_started":
+            task = Task.load(event.payload)
+    assert event.kind == "task_abandoned" and event.payload["reason"] == "walltime"
 
 
 def test_a_retry_stays_within_the_label_budget():
@@ -190,6 +334,12 @@ def test_rules_to_stop():
     assert ends_by(running(quiet=5.0), settings(quiet_time=5.0)) == "quiet_time"
     assert ends_by(running(assessment=good), settings(force_error=0.1, audit_labels=20)) == "force_error"
     assert ends_by(running(given_up=6), settings(max_failures=5)) == "max_failures"
+    wrong = {f"k{number}": "in Hartree" for number in range(9)}
+    assert ends_by(running(refused=wrong, calculations=30), settings(max_failures=5)) == "refused"
+    assert started(decide(running(refused=wrong, calculations=39), settings(max_failures=6)))[0] == "explore"
+    again = running(refused=wrong, calculations=30)
+    again.apply(events.opened(config="0"))  # the user has seen the reason
+    assert started(decide(again, settings(max_failures=5)))[0] == "explore"
 
 
 @pytest.mark.parametrize(("error", "labels"), [(0.11, 20), (0.1, 19), (None, 20)])

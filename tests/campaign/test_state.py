@@ -33,7 +33,7 @@ def labelled(state: State) -> str:
 
 
 def promoted(state: State, generation: int) -> None:
-    task = Task(state.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False})
+    task = Task(state.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
     state.apply(events.task_started(task))
     state.apply(events.task_finished(task, {"generation": generation, "promote": True}, 0.0))
 
@@ -47,7 +47,7 @@ def test_audit_comes_first_then_what_teaches_most_for_its_cost():
     explored(state, names)
     assert [labelled(state) for _ in names] == ["audit", "best", "early", "late", "dear", "dull"]
     assert state.next_candidate is None
-    assert state.train_labels == 5 and list(state.audit) == ["key of audit"]
+    assert state.train_labels == 5 and list(state.loose_audit) == ["key of audit"] and state.audit_labels == 1
 
 
 def test_equal_structures_wait_once():
@@ -103,6 +103,49 @@ def test_an_interrupted_attempt_is_in_flight_once():
     assert state.in_flight[Kind.EXPLORE] == state.started[Kind.EXPLORE] == 1
     state.apply(events.task_failed(task.again(), FailureClass.UNKNOWN, "message"))
     assert not state.tasks and state.in_flight[Kind.EXPLORE] == 0
+
+
+def test_refused_and_lost_labels_are_not_used_any_more():
+    state = State()
+    explored(state, [candidate("a", 3.0), candidate("b", 2.0), candidate("c", 1.0), candidate("d", 0.0, audit=True)])
+    for _ in range(4):
+        labelled(state)
+    task = Task("train-000001", Kind.TRAIN, {"generation": 1, "labels": 3, "refused": 0})
+    state.apply(events.task_started(task))
+    shard = {"path": "dataset/shard-00001.h5", "checksum": "0", "keys": ["key of a", "key of c"]}
+    result = {"generation": 1, "path": "models/gen-0001", "checksum": "0", "compacted": [shard]}
+    state.apply(events.task_finished(task, result | {"refused": {"key of b": "in Hartree"}}, 0.0))
+    assert state.refused == {"key of b": "in Hartree"} and state.train_labels == 2 and list(state.loose) == ["key of b"]
+    reasons = dict.fromkeys(["key of a", "key of b", "key of c", "key of d"], "damaged")
+    state.apply(events.labels_lost(reasons, audit=["key of d"], shards=["dataset/shard-00001.h5"]))
+    assert state.train_labels == state.audit_labels == 0 and state.shards == []
+    assert state.refused["key of b"] == "in Hartree" and len(state.refused) == 4
+
+
+def test_labels_that_were_found_elsewhere():
+    state = State()
+    explored(state, [candidate("a", 3.0), candidate("b", 0.0, audit=True)])
+    labelled(state)
+    labelled(state)
+    shard = {"checksum": "0"}
+    state.apply(events.labels_moved([shard | {"path": "dataset/shard-00001.h5", "keys": ["key of a"]}]))
+    state.apply(events.labels_moved([shard | {"path": "dataset/audit-1.h5", "keys": ["key of b"], "audit": True}]))
+    assert not state.loose and not state.loose_audit
+    assert state.shards == ["dataset/shard-00001.h5"] and state.audit_shards == ["dataset/audit-1.h5"]
+    assert state.train_labels == state.audit_labels == 1
+
+
+def test_frames_are_spent_when_all_their_candidates_are_settled():
+    state = State()
+    names = [f"explore-000001/{number}" for number in range(3)]
+    explored(state, [candidate(names[0], 1.0), candidate(names[1], 2.0) | {"key": "k"}, candidate(names[2], 0.0)])
+    explored(state, [candidate("explore-000002/0", -1.0) | {"key": "k"}])
+    assert state.spent == ["explore-000002"]  # a duplicate
+    labelled(state)
+    labelled(state)
+    assert state.spent == ["explore-000002"]
+    labelled(state)
+    assert state.spent == ["explore-000002", "explore-000001"]
 
 
 def test_an_unknown_event_is_refused():

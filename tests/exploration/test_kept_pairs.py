@@ -118,3 +118,24 @@ def test_allowances_are_those_of_the_skin(space):
     assert pairs.allowances(space.edges) == pytest.approx(0.5 * SKIN)
     # A cell that shrinks by more than the skin leaves nothing.
     assert (pairs.allowances(space.edges * CUTOFF / (CUTOFF + SKIN) * 0.999) < 0).all()
+
+
+def test_pairs_are_found_again(space):
+    """In the same order, whenever each walker was searched and however far its atoms and its cell have gone since."""
+    pairs = KeptPairs(space, search_on_host, CUTOFF, SKIN)
+    pairs.append()
+    rng = np.random.default_rng(0)
+    for walker in space.walkers:
+        walker.step += 20
+    edges = space.edges
+    space.atoms.positions.add_(torch.from_numpy(rng.normal(0.0, 0.2, (30, 3))))
+    space.cells.cells[:3] *= torch.from_numpy(edges[:3] / pairs.searched_edges[:3])[:, None, None]
+    pairs.renew([1, 2], edges)
+    assert (pairs.searched_edges == edges).tolist() == [False, True, True, True, True]  # the last two never change
+    space.atoms.positions.add_(torch.from_numpy(rng.normal(0.0, 0.2, (30, 3))))
+    space.cells.cells[:3] *= 0.9
+    again = KeptPairs(space, search_on_host, CUTOFF, SKIN)
+    again.append_in_flight(pairs.searched_edges)
+    for name in ("first_pair", "neighbor", "shift"):
+        assert torch.equal(getattr(again.geometry(), name), getattr(pairs.geometry(), name))
+    np.testing.assert_array_equal(again.searched_edges, pairs.searched_edges)

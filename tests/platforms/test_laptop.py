@@ -3,72 +3,18 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from fake_campaign import calculated
+from running import SMALL, Run, assert_complete, until
 
 from alpot.campaign.state import State
 from alpot.store.directory import CampaignDirectory
 from alpot.store.ledger import Ledger
-
-FAKES = Path(__file__).parents[1] / "campaign"
-SMALL = {"initial_labels": 4, "labels_per_generation": 3, "max_labels": 9}
-#: Generous, because the machine may be busy; nothing below waits for longer than it must.
-PATIENCE_S = 60.0
-
-
-def until(claim: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
-class Run:
-    """A controller in a process of its own, and all processes that it started."""
-
-    def __init__(self, directory: CampaignDirectory) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("run_campaign.py")), str(directory.path)]
-        environment = os.environ | {"PYTHONPATH": str(FAKES), "OMP_NUM_THREADS": "1"}
-        self.directory = directory
-        self.process = subprocess.Popen(
-            [*command, json.dumps(SMALL)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def computes_labels(self) -> None:
-        """Waits until a label is being computed."""
-        tasks = self.directory.path / "tasks" / "label"
-        until(lambda: any(tasks.glob("*/attempt-*")))
-
-    def processes(self) -> list[psutil.Process]:
-        """Interchange, managers and workers: those that know the directory of this campaign."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                alive = process.status() != psutil.STATUS_ZOMBIE and process.pid not in (os.getpid(), self.process.pid)
-                if alive and (process.ppid() == self.process.pid or self._belongs(process)):
-                    found.append(process)
-            except psutil.Error:
-                continue  # it has just ended
-        return found
-
-    def _belongs(self, process: psutil.Process) -> bool:
-        return process.environ().get("ALPOT_TEST") == str(self.directory.path)
-
-    def end(self) -> tuple[int, str, str]:
-        output, errors = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, output, errors
 
 
 @pytest.fixture
@@ -80,23 +26,12 @@ def start(tmp_path: Path, monkeypatch) -> Iterator[Callable[..., Run]]:
     def begin(**config) -> Run:
         if not CampaignDirectory.is_campaign(path):
             CampaignDirectory.create(path, json.dumps(config).encode(), tmp_path / "campaign.toml")
-        runs.append(Run(CampaignDirectory.open(path)))
+        runs.append(Run(CampaignDirectory.open(path), SMALL, {"workers": 2}))
         return runs[-1]
 
     yield begin
     for run in runs:
-        run.process.kill()
-        run.process.communicate()
-        for process in run.processes():
-            process.kill()
-
-
-def assert_complete(directory: CampaignDirectory) -> None:
-    keys = calculated(directory)
-    assert len(set(keys)) == len(keys) == SMALL["max_labels"]
-    with Ledger(directory.ledger, read_only=True) as ledger:
-        assert {row.key for row in ledger.label_rows()} == set(keys)
-        assert State.replay(ledger.events()).finished
+        run.clear()
 
 
 def test_a_campaign_leaves_no_process_and_listens_on_loopback_only(start):
@@ -108,20 +43,23 @@ def test_a_campaign_leaves_no_process_and_listens_on_loopback_only(start):
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     ]
+    certificates = list(run.directory.logs.glob("parsl/*/*/certificates"))
+    assert [stat.S_IMODE(path.stat().st_mode) for path in certificates] == [0o700]  # encrypted, and private
     assert listening and {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
     assert run.end() == (0, "finished\n", "")
+    assert not certificates[0].exists()
     until(lambda: not run.processes())
     assert_complete(run.directory)
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_one_attempt(start):
+def test_a_worker_that_is_killed_is_named_and_costs_no_attempt(start):
     run = start(failures=[{"kind": "label", "match": "/1", "attempts": 1, "failure": "kill"}])
     assert run.end()[:2] == (0, "finished\n")
     assert_complete(run.directory)
-    with Ledger(run.directory.ledger, read_only=True) as ledger:
-        lost = [event.payload for event in ledger.events() if event.kind == "task_failed"]
-    assert lost and {payload["failure"] for payload in lost} == {"node_lost"}
+    losses = run.losses()
+    assert losses and {loss["failure"] for loss in losses} == {"node_lost"}
+    assert all(loss["is_suspect"] and "died in job" in loss["message"] for loss in losses)
 
 
 def test_a_controller_that_is_killed_is_resumed(start):
@@ -166,7 +104,7 @@ def test_ctrl_c_stops_gently(start):
     assert run.end() == (0, "stopped\n", "")
     with Ledger(run.directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
-    assert not state.tasks and not state.failed and 0 < state.calculations < 9
+    assert not state.tasks and not any(state.failed.values()) and 0 < state.calculations < 9
     until(lambda: not run.processes())
     assert start().end()[:2] == (0, "finished\n")
     assert_complete(run.directory)

@@ -326,13 +326,16 @@ def test_positions_that_are_not_finite(calculator, make_frame):
             atoms.get_forces()
 
 
+@pytest.mark.parametrize("mean_forces_only", [False, True])
 @pytest.mark.parametrize("members", ["one", "all"])
-def test_weights_that_are_not_finite(make_ensemble, make_frame, members):
-    ensemble = make_ensemble(ELEMENTS)
+@pytest.mark.parametrize("poison", [torch.nan, 1e30])
+def test_weights_that_are_not_finite(make_ensemble, make_frame, members, poison, mean_forces_only):
+    ensemble = make_ensemble(ELEMENTS, dtype=torch.float32)
     with torch.no_grad():
-        ensemble.networks[0].weights[0][0 if members == "one" else slice(None)] = torch.nan
+        for weights in ensemble.networks[0].weights[:2]:
+            weights[0 if members == "one" else slice(None)] = poison
     atoms = make_frame(4, ELEMENTS)
-    atoms.calc = AlpotCalculator(ensemble)
+    atoms.calc = AlpotCalculator(ensemble, mean_forces_only=mean_forces_only)
     for _ in range(2):
         with pytest.raises(NonFiniteError, match=r"NaN or infinite for"):
             atoms.get_forces()

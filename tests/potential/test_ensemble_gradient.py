@@ -12,12 +12,12 @@ from alpot.potential.aev_reference import ReferenceKernels
 from alpot.potential.batch import Batch
 from alpot.potential.descriptor import Environments
 from alpot.potential.ensemble_gradient import CpuGradient, PackedWeights
+from alpot.potential.fit import ENERGY_UNIT, FORCE_UNIT, RELATIVE_FORCE_ERROR, VIRIAL_UNIT, loss_targets
 from alpot.potential.frame_cache import FrameCache
 from alpot.potential.jacobian import VOIGT
 from alpot.potential.kernels import Geometry
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.torch_gradient import TorchGradient
-from alpot.potential.training import ENERGY_UNIT, FORCE_UNIT, RELATIVE_FORCE_ERROR, VIRIAL_UNIT, _targets
 
 SETTINGS = Training(energy_weight=0.7, force_weight=1.3, stress_weight=0.4)
 
@@ -77,7 +77,7 @@ def gradient_of(ensemble, frames, members, engine=CpuGradient, memory_share=0.5)
     cache = FrameCache.of(ensemble, frames, memory_share)
     assert (cache.jacobian is None) == (memory_share == 0.0)
     cache.scale(ensemble.feature_mean.numpy(), ensemble.feature_scale.numpy(), ensemble.energy_scale.numpy())
-    return engine(ensemble, cache, _targets(cache, SETTINGS), members)
+    return engine(ensemble, cache, loss_targets(cache, SETTINGS), members)
 
 
 #: What runs on a GPU is tested on the CPU.

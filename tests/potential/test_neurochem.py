@@ -11,7 +11,7 @@ from ase import Atoms, units
 from ase.build import bulk
 
 import alpot
-from alpot.errors import PotentialError
+from alpot.errors import NonFiniteError, PotentialError
 from alpot.potential.batch import Batch
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.neurochem import read_neurochem
@@ -139,6 +139,21 @@ DAMAGES = {
         lambda p: rewrite_network(p, lambda text: text.replace("activation=9", "activation=5", 1)),
         "activations",
     ),
+    "description that unpacks to gigabytes": (
+        _NETWORK,
+        lambda p: rewrite_network(p, lambda text: text + " " * 2**26),
+        "too long",
+    ),
+    "layer of a width without end": (
+        _NETWORK,
+        lambda p: rewrite_network(p, lambda text: text.replace("nodes=96;", f"nodes={'9' * 5000};", 1)),
+        "train1",
+    ),
+    "layer of a huge width": (
+        _NETWORK,
+        lambda p: rewrite_network(p, lambda text: text.replace("nodes=96;", f"nodes={10**15};", 1)),
+        "wparam: holds",
+    ),
     "other widths": (
         "train1/networks/ANN-Al.nnf",
         lambda p: rewrite_network(p, lambda text: text[: text.index("layer")] + text[text.index("layer", 60) :]),
@@ -153,6 +168,16 @@ def test_damaged_files_are_named(copy_of_ani_al, damage):
     act(copy_of_ani_al / name)
     with pytest.raises(PotentialError, match=expected):
         read_neurochem(copy_of_ani_al)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e30])
+def test_weights_that_are_no_numbers_are_refused(copy_of_ani_al, value):
+    path = copy_of_ani_al / "train1/networks/ANN-Al.nnf-l2.wparam"
+    weights = np.fromfile(path, "<f4")
+    weights[100] = value
+    weights.tofile(path)
+    with pytest.raises(NonFiniteError, match=r"weights of members \[1\]"):
+        alpot.load(copy_of_ani_al)
 
 
 def test_no_members(copy_of_ani_al):

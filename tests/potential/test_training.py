@@ -13,8 +13,10 @@ from alpot.config import Descriptor, Potential, Training
 from alpot.errors import PotentialError
 from alpot.potential.batch import Batch
 from alpot.potential.cross_validation import Role, member_roles
+from alpot.potential.ensemble_gradient import CpuGradient
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.networks import ElementNetworks
+from alpot.potential.torch_gradient import TorchGradient
 from alpot.potential.training import train
 
 POTENTIAL = Potential(
@@ -223,6 +225,85 @@ def test_members_that_always_fail_are_reported(aluminum, sabotage, bad):
     sabotage(bad, times=99)
     with pytest.raises(PotentialError, match="do not learn"):
         train(aluminum[:10], ["Al"], POTENTIAL, BRIEF, seed=8)
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """Overwrites weights of a member in the middle of its first descent."""
+
+    def arm(engine, value, *, member, epoch):
+        descend, n_epochs = engine.descend, 0
+
+        def poisoned(self, *args):
+            nonlocal n_epochs
+            losses = descend(self, *args)
+            if n_epochs == epoch:
+                self.parameters[member, ::7] = value
+            n_epochs += 1
+            return losses
+
+        monkeypatch.setattr(engine, "descend", poisoned)
+
+    return arm
+
+
+#: ``cpu:0`` is the same device, but not the compiled engine: the one for GPUs.
+ENGINES = {"cpu": CpuGradient, "cpu:0": TorchGradient}
+
+
+@pytest.mark.parametrize("device", ENGINES)
+@pytest.mark.parametrize("epoch", [1, 3], ids=["in the middle", "at the end"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30, -1e30, 1e9])
+def test_a_member_whose_weights_explode_is_trained_again(aluminum, poison, value, epoch, device):
+    undisturbed = train(aluminum[:12], ["Al"], POTENTIAL, BRIEF, seed=8, device=device)
+    poison(ENGINES[device], value, member=1, epoch=epoch)
+    result = train(aluminum[:12], ["Al"], POTENTIAL, BRIEF, seed=8, device=device)
+    assert result.retrained == [1]
+    assert len(result.history) == 2 * BRIEF.max_epochs
+    assert all(np.isfinite(error) for error in result.errors.values())
+    assert result.errors["validate_force"] < 3.0 * undisturbed.errors["validate_force"]
+    pairs = zip(result.ensemble.networks[0].weights, undisturbed.ensemble.networks[0].weights, strict=True)
+    for after, before in pairs:
+        assert after.abs().max() < 10.0
+        assert torch.equal(after[0], before[0]) and torch.equal(after[2], before[2])
+
+
+@pytest.mark.parametrize("value", [torch.nan, 1e30])
+def test_plateau_keeps_what_was_good_before_the_explosion(aluminum, poison, value):
+    settings = SETTINGS.model_copy(update={"schedule": "plateau", "patience": 5, "max_epochs": 20})
+    poison(CpuGradient, value, member=1, epoch=15)
+    result = train(aluminum[:12], ["Al"], POTENTIAL, settings, seed=8)
+    assert all(torch.isfinite(weight).all() and weight.abs().max() < 100.0 for weight in weights_of(result.ensemble))
+    assert all(np.isfinite(error) for error in result.errors.values())
+    best = [line.validation_loss[1] for line in result.history]
+    assert np.isfinite(best[:15]).all() and np.isnan(best[15:20]).all()
+
+
+def test_an_ensemble_that_explodes_as_a_whole_is_no_result(aluminum, monkeypatch):
+    """Losses stay finite, and no member is worse than the others."""
+    real = ElementNetworks.initialize
+
+    def initialize(self, member, generator):
+        real(self, member, generator)
+        with torch.no_grad():
+            for weight in self.weights:
+                weight[member] *= 1e3
+
+    monkeypatch.setattr(ElementNetworks, "initialize", initialize)
+    told = []
+    with pytest.raises(PotentialError, match=r"members \[0, 1, 2\] of the ensemble do not learn"):
+        train(aluminum[:10], ["Al"], POTENTIAL, BRIEF, seed=8, on_epoch=told.append)
+    assert np.isfinite([line.validation_loss for line in told]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["energy", "forces", "stress"])
+def test_labels_that_are_no_numbers_are_refused(aluminum, name, value):
+    wrong = np.array(getattr(aluminum[3], name), dtype=float)
+    wrong.flat[-1] = value
+    frames = [*aluminum[:3], replace(aluminum[3], **{name: wrong}), *aluminum[4:8]]
+    with pytest.raises(PotentialError, match=f"{aluminum[3].key}: .*NaN or infinite"):
+        train(frames, ["Al"], POTENTIAL, BRIEF, seed=8)
 
 
 def test_warm_start_goes_on(trained, aluminum):

@@ -1,12 +1,12 @@
 """The fake subject of tests/campaign, with everything that the real one tells: errors, curves, properties, failures."""
 
-import json
 from pathlib import Path
 
 from fake_subject import FakeSubject
 
 from alpot.errors import FailureClass, ReferenceError
 from alpot.store.directory import CampaignDirectory
+from alpot.store.json_files import publish_json
 
 EVIL = '<script>alert("1")</script>[/bold]$x^{$\x1b[2J & \'"'
 
@@ -40,7 +40,7 @@ class Story(FakeSubject):
             }
             for epoch in range(40)
         ]
-        (self.directory.model_path(spec["generation"]) / "learning_curve.json").write_text(json.dumps(curve))
+        publish_json(self.directory.model_path(spec["generation"]) / "learning_curve.json", {"epochs": curve})
         errors = {
             f"{role}_{quantity}": factor * scale * size
             for role, factor in (("train", 0.3), ("validate", 0.4), ("test", 0.45))

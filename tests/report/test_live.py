@@ -75,7 +75,7 @@ def test_a_failed_campaign_ends_the_display(make):
     ):
         controller.run()
     told = stream.getvalue()
-    assert told.count("train-000001 failed (unknown): ValueError: the loss is not finite") == 1
+    assert told.count("train-000001 failed (bug): ValueError: the loss is not finite") == 1
     assert re.search(r"failed: training .* the loss is not finite", told)
 
 

@@ -9,6 +9,7 @@ from alpot.report.charts import SERIES, Epoch, error_chart, label_chart, learnin
 from alpot.report.history import Generation
 from alpot.report.page import write_report
 from alpot.store import files
+from alpot.store.json_files import publish_json
 
 VOID = {"meta", "br"}
 
@@ -131,18 +132,28 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(make, monkeypatch):
     assert [entry.name for entry in path.parent.iterdir()] == ["index.html"]
 
 
-RAGGED = str([{"epoch": n, "training_loss": [1.0] * n, "validation_loss": [1.0]} for n in range(3)]).replace("'", '"')
-
-
-@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"a": 1}', "[1, 2, 3]", '[{"epoch": 0}]', RAGGED])
-def test_a_learning_curve_that_cannot_be_read_is_left_out(make, content):
+def page_with_learning_curve(make, write):
     controller = make(max_labels=12)
     controller.run()
     path = controller.directory.model_path(controller.state.generations) / "learning_curve.json"
     path.unlink()
-    if content is not None:
-        path.write_text(content)
+    write(path)
     _, page = report(controller.directory)
+    return page
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"epochs": []}'])
+def test_a_learning_curve_that_is_damaged_is_left_out(make, content):
+    page = page_with_learning_curve(make, lambda path: content is None or path.write_text(content))
+    assert page.tags.count("svg") == 2
+
+
+RAGGED = [{"epoch": n, "training_loss": [1.0] * n, "validation_loss": [1.0]} for n in range(3)]
+
+
+@pytest.mark.parametrize("epochs", [[], {"a": 1}, [1, 2, 3], [{"epoch": 0}], RAGGED])
+def test_a_learning_curve_that_makes_no_sense_is_left_out(make, epochs):
+    page = page_with_learning_curve(make, lambda path: publish_json(path, {"epochs": epochs}))
     assert page.tags.count("svg") == 2
 
 

@@ -29,7 +29,7 @@ def test_a_finished_campaign(make):
     assert status.phase == Phase.FINISHED and status.message == "the budget of 40 labels is spent"
     assert status.controller is None and status.tasks == {}
     labels = status.labels
-    assert (labels.training, labels.audit) == (state.train_labels, len(state.audit))
+    assert (labels.training, labels.audit) == (state.train_labels, state.audit_labels)
     assert labels.calculations == 40 == labels.done + 1  # one was found to be unphysical
     assert labels.rejected == labels.failed_attempts == {"unphysical_geometry": 1}
     assert labels.seconds == 39.0
@@ -133,7 +133,7 @@ def test_a_failed_campaign(make):
         controller.run()
     status = campaign_status(controller.directory)
     assert status.phase == Phase.FAILED and "the loss is not finite" in status.message
-    assert status.failures == {"train": {"unknown": 3}}
+    assert status.failures == {"train": {"bug": 3}}
     assert "the loss is not finite" in status.recent_failures[-1].message
     assert status.potential is None and status.generations == ()
 
@@ -182,10 +182,10 @@ def test_tasks_in_flight_have_an_age(create):
 
 def test_labels_that_the_user_brought_along(create):
     directory = create()
-    write(directory, (0, events.labels_imported(["a", "b", "c"], ["d"], None)))
+    write(directory, (0, events.labels_imported(["a", "b", "c"], ["d"], [], [])))
     labels = campaign_status(directory).labels
     assert (labels.imported, labels.training, labels.audit, labels.calculations) == (4, 3, 1, 0)
-    train = Task("train-000001", Kind.TRAIN, {"generation": 1, "parent": None, "shards": [], "labels": [], "audit": []})
+    train = Task("train-000001", Kind.TRAIN, {"generation": 1, "parent": None})
     made = {"generation": 1, "path": "models/gen-0001", "checksum": "0"}
     write(directory, (1, events.task_started(train)), (2, events.task_finished(train, made, 1.0)))
     generation = campaign_status(directory).generations[0]
@@ -194,14 +194,14 @@ def test_labels_that_the_user_brought_along(create):
 
 def test_a_training_repeated_counts_the_labels_it_was_given(create):
     directory = create()
-    train = Task("train-000001", Kind.TRAIN, {"generation": 1, "parent": None, "shards": [], "labels": [], "audit": []})
+    train = Task("train-000001", Kind.TRAIN, {"generation": 1, "parent": None})
     made = {"generation": 1, "path": "models/gen-0001", "checksum": "0"}
     write(
         directory,
-        (0, events.labels_imported(["a", "b"], [], None)),
+        (0, events.labels_imported(["a", "b"], [], [], [])),
         (1, events.task_started(train)),
         (2, events.task_failed(train, FailureClass.UNKNOWN, "no")),
-        (3, events.labels_imported(["c"], [], None)),
+        (3, events.labels_imported(["c"], [], [], [])),
         (4, events.task_started(train.again())),
         (5, events.task_finished(train, made, 1.0)),
     )

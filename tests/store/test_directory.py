@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 
@@ -204,3 +205,28 @@ def test_replacing_the_config(directory, tmp_path):
     (directory.path / "campaign.source.json").write_text("{}")
     with pytest.raises(StorageError, match="damaged"):
         _ = directory.source
+
+
+def test_of_two_that_create_at_the_same_time_one_does(tmp_path):
+    """The slower one must not put its empty ledger in the place of one that is in use."""
+    source = tmp_path / "campaign.toml"
+    begun, outcomes = Barrier(8), []
+
+    def create(number):
+        begun.wait()
+        try:
+            CampaignDirectory.create(tmp_path / "campaign", b"# %d" % number, source)
+            outcomes.append(number)
+        except CampaignDirectoryError as error:
+            outcomes.append(str(error))
+
+    threads = [Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    made = [number for number in outcomes if isinstance(number, int)]
+    assert len(made) == 1, outcomes
+    assert CampaignDirectory.open(tmp_path / "campaign").config.read_bytes() == b"# %d" % made[0]
+    others = [text for text in outcomes if isinstance(text, str)]
+    assert all("holds a campaign already" in text or "another controller runs" in text for text in others), others

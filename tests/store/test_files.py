@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alpot.errors import StorageError
-from alpot.store.files import make_folder, publish, publish_new, publish_with, set_aside, sha256
+from alpot.store.files import make_folder, publish, publish_new, publish_with, published, set_aside, sha256
 from tests.store.crash import acknowledged_before_kill, exits_before, temporaries
 
 
@@ -162,3 +162,9 @@ def test_kill_loses_no_acknowledged_file(tmp_path, seconds):
     for i in map(int, numbers):
         assert (tmp_path / f"{i % 7}" / str(i)).read_bytes() == str(i).encode() * 20_000
     assert len(temporaries(tmp_path)) <= 1
+
+
+def test_temporary_files_of_killed_writers_are_not_published(tmp_path):
+    for name in ("b.h5", "a.h5", ".a.17-abcd.tmp.h5", "a.json"):
+        (tmp_path / name).touch()
+    assert [path.name for path in published(tmp_path, "*.h5")] == ["a.h5", "b.h5"]

@@ -1,7 +1,9 @@
 """The ledger forgets nothing that it acknowledged and records nothing by halves."""
 
 import sqlite3
-import threading
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,18 +95,98 @@ def test_read_only_while_the_controller_writes(ledger):
             reader.append(Event(kind="k", payload={}))
 
 
-def test_two_writers_wait_for_each_other(ledger):
-    def write() -> None:
-        with Ledger(ledger.path) as mine:
-            for _ in range(10):
-                mine.append(Event(kind="k", payload={}))
+def test_a_controller_that_was_replaced_is_refused(ledger):
+    ledger.append(Event(kind="k", payload={}))
+    with Ledger(ledger.path) as successor:
+        assert len(list(successor.events())) == 1
+        successor.append(Event(kind="opened", payload={}), [_row("k1")])
+        for _ in range(2):
+            with pytest.raises(
+                StorageError, match=r"another controller has written .* last event is 2, this one knows 1"
+            ):
+                ledger.append(Event(kind="late", payload={}), [_row("k2")])
+        successor.append(Event(kind="k", payload={}))
+    assert [event.kind for event in ledger.events()] == ["k", "opened", "k"]
+    assert not ledger.has_label("k2")
 
-    threads = [threading.Thread(target=write) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [event.seq for event in ledger.events()] == list(range(1, 21))
+
+def test_what_was_read_may_be_continued(ledger):
+    with Ledger(ledger.path) as other:
+        other.append(Event(kind="k", payload={}))
+    assert [event.kind for event in ledger.events()] == ["k"]
+    assert ledger.append(Event(kind="k", payload={})) == 2
+
+
+def test_a_failed_transaction_leaves_the_chain_whole(ledger):
+    ledger.append(Event(kind="k", payload={}))
+    with pytest.raises(StorageError, match="never recorded"):
+        ledger.append(Event(kind="k", payload={}), removed=["k9"])
+    assert ledger.append(Event(kind="k", payload={})) == 2
+    ledger.verify()
+
+
+def test_labels_that_count_no_more_leave_the_index(ledger):
+    ledger.append(Event(kind="labelled", payload={}), [_row("k1"), _row("k2")])
+    ledger.append(Event(kind="labels_lost", payload={}), removed=["k1"])
+    assert [row.key for row in ledger.label_rows()] == ["k2"]
+    ledger.append(Event(kind="labelled", payload={}), [_row("k1", checksum="computed again")])
+    assert ledger.label_row("k1").checksum == "computed again"
+
+
+def test_the_journal_goes_with_the_writer(tmp_path):
+    journal = tmp_path / "ledger.sqlite-journal"
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.append(Event(kind="k", payload={}))
+        assert journal.read_bytes()[:28] == bytes(28)  # void between two transactions
+    assert not journal.exists()
+
+
+def _change(ledger: Ledger, *statements: str) -> None:
+    """Changes what must never change, as a fault of the disk would."""
+    with sqlite3.connect(ledger.path) as other:
+        other.execute("DROP TRIGGER events_never_change")
+        other.execute("DROP TRIGGER events_never_vanish")
+        for statement in statements:
+            other.execute(statement)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE events SET payload = '{\"i\":9}' WHERE seq = 3", "event 3 is not what was recorded after event 2"),
+        ("UPDATE events SET payload = '{\"i\":9},{}' WHERE seq = 3", "event 3 is not what was recorded"),
+        ("UPDATE events SET payload = '{' WHERE seq = 3", "event 3 is not what was recorded"),
+        ("UPDATE events SET kind = 'l' WHERE seq = 1", "event 1 is not what was recorded after event 0"),
+        ("UPDATE events SET time = '2020' WHERE seq = 5", "event 5 is not"),
+        ("UPDATE events SET chain = x'00' WHERE seq = 5", "event 5 is not"),
+        ("DELETE FROM events WHERE seq = 2", "event 3 is not what was recorded after event 1"),
+        ("UPDATE labels SET checksum = 'c0ffef'", "the row of label k1 in the index"),
+        ("UPDATE labels SET key = 'k2'", "the row of label k2 in the index"),
+    ],
+)
+def test_a_changed_row_is_noticed(ledger, statement, said):
+    for i in range(5):
+        ledger.append(Event(kind="k", payload={"i": i}), [_row("k1")])
+    ledger.verify()
+    _change(ledger, statement)
+    with Ledger(ledger.path, read_only=True) as reader, pytest.raises(StorageError, match=f"damaged: {said}"):
+        reader.verify()
+
+
+def test_every_flipped_byte_of_an_event_is_noticed(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    text = "a text of which every byte is flipped once"
+    with Ledger(path) as ledger:
+        ledger.append(Event(kind="k", payload={"text": text}))
+    data = path.read_bytes()
+    begin = data.index(text.encode())
+    for position in range(begin - 39, begin + len(text) + 18):  # time, kind, payload and chain lie around it
+        damaged = bytearray(data)
+        damaged[position] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(StorageError, match=r"ledger\.sqlite"), Ledger(path, read_only=True) as reader:
+            reader.verify()
 
 
 def test_what_is_not_a_ledger(tmp_path):
@@ -127,7 +209,7 @@ def test_newer_version(ledger):
     with sqlite3.connect(ledger.path) as other:
         other.execute("PRAGMA user_version = 99")
     other.close()
-    with pytest.raises(StorageError, match="version 99, this alpot knows version 1"):
+    with pytest.raises(StorageError, match="version 99, this alpot knows version 2"):
         Ledger(ledger.path)
 
 
@@ -181,3 +263,66 @@ def test_kill_loses_no_acknowledged_event(tmp_path, seconds):
     assert acknowledged == numbers[: len(acknowledged)]
     # Event and index go together.
     assert keys == {event.payload["key"] for event in events}
+
+
+_SHORT_LIFE = """
+import sys
+from pathlib import Path
+from alpot.store.ledger import Event, LabelRow, Ledger
+with Ledger(Path(sys.argv[1])) as ledger:
+    row = LabelRow(key="k1", path="labels/k1.h5", checksum="c")
+    print(ledger.append(Event(kind="labelled", payload={"x": "x" * 5000}), [row]), flush=True)
+    moved = LabelRow(key="k1", path="dataset/shard.h5", checksum="d")
+    print(ledger.append(Event(kind="compacted", payload={"x": "y" * 5000}), moved=[moved]), flush=True)
+    print(ledger.append(Event(kind="lost", payload={}), removed=["k1"]), flush=True)
+"""
+_STEPS = ("pwrite64", "fdatasync", "fsync", "unlink", "openat")
+
+
+def _killed_at(path: Path, call: str, number: int) -> list[int] | None:
+    """Kills the writer as it enters its n-th call on the ledger or its journal; what it had acknowledged, or None."""
+    which = [argument for name in (path, f"{path}-journal") for argument in ("-P", str(name))]
+    inject = f"inject={call}:signal=SIGKILL:when={number}"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", *which, "-e", f"trace={call}", "-e", inject]
+    done = subprocess.run([*command, sys.executable, "-c", _SHORT_LIFE, str(path)], capture_output=True, text=True)
+    assert done.returncode in (0, -9, 137), done.stderr
+    return None if done.returncode == 0 else [int(line) for line in done.stdout.split()]
+
+
+def _strace_works() -> bool:
+    try:
+        return subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _strace_works(), reason="strace is missing or not permitted")
+def test_every_crash_point_of_a_transaction(tmp_path):
+    """Killed before each write, sync, opening and removal: an event is there with its labels, or not at all."""
+    points = 0
+    for call in _STEPS:
+        for number in range(1, 200):
+            path = tmp_path / f"{call}-{number}" / "ledger.sqlite"
+            path.parent.mkdir()
+            acknowledged = _killed_at(path, call, number)
+            if acknowledged is None:
+                break
+            points += 1
+            with Ledger(path) as ledger:
+                ledger.verify()
+                kinds = [event.kind for event in ledger.events()]
+                assert kinds == ["labelled", "compacted", "lost"][: len(kinds)] and len(kinds) >= len(acknowledged)
+                rows = [row.path for row in ledger.label_rows()]
+                assert rows == [[], ["labels/k1.h5"], ["dataset/shard.h5"], []][len(kinds)]
+                ledger.append(Event(kind="resumed", payload={}))
+    assert points > 50
+
+
+def test_damaged_text_is_a_storage_error(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.append(Event(kind="opened", payload={"who": "somebody of this name"}))
+    path.write_bytes(path.read_bytes().replace(b"somebody", b"some\xff\xfedy"))
+    with pytest.raises(StorageError, match="ledger"), Ledger(path, read_only=True) as ledger:
+        list(ledger.events())

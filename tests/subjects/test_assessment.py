@@ -36,6 +36,10 @@ def test_errors_are_those_of_the_calculator(finished):
     assert found.force == pytest.approx(np.sqrt(np.mean(force_squares)), rel=1e-3)
 
 
+def test_an_answer_that_is_not_finite_is_noticed():
+    assert errors([1.0, 2.0]).is_finite and not errors([1.0, np.nan]).is_finite
+
+
 def test_without_labels_nothing_is_known(finished):
     found = audit_errors(load_potential(finished.model_path(1))[0], [])
     assert (found.force, found.energy, found.calibration) == (None, None, 1.0)

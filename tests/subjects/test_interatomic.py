@@ -1,5 +1,6 @@
 """Each task alone."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,13 +12,16 @@ from tiny_campaign import emt_labels, new_campaign, rewrite, with_emt
 
 from alpot.campaign.apps import run_task
 from alpot.campaign.events import Task
-from alpot.campaign.subject import SUMMARIES, Kind
+from alpot.campaign.subject import SUMMARIES, Assignment, Kind
 from alpot.config_file import parse_campaign
+from alpot.errors import Interrupted
 from alpot.potential.saved import load_potential, save_potential
+from alpot.store.checkpoint import Checkpoint
 from alpot.store.dataset import read_shard, write_shard
 from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
 from alpot.store.labels import label_key, read_label, write_label
+from alpot.subjects import interatomic, training_data
 from alpot.subjects.interatomic import InteratomicSubject, device_of
 from alpot.subjects.launch import SUBJECT
 
@@ -27,7 +31,11 @@ def do(subject, kind, spec, *, number=900, attempt=1):
     task = f"{kind}-{number:06d}"
     scratch = subject.directory.task_path(kind, task) / f"attempt-{attempt}"
     scratch.mkdir(parents=True, exist_ok=True)
-    summary = subject.run(kind, task, attempt, spec, scratch)
+    checkpoint = Checkpoint(subject.directory.checkpoint_path(kind, task, attempt))
+    assignment = Assignment(
+        kind=Kind(kind), task_id=task, draw=attempt, spec=spec, scratch=scratch, checkpoint=checkpoint
+    )
+    summary = subject.run(assignment)
     SUMMARIES[Kind(kind)].model_validate(summary)
     return json.loads(json.dumps(summary, allow_nan=False))
 
@@ -189,31 +197,50 @@ def store(subject, labels):
 
 
 def train_spec(keys, **more):
-    return {"generation": 1, "parent": None, "shards": [], "labels": keys, "audit": []} | more
+    spec = {"generation": 1, "parent": None, "shards": [], "labels": keys, "audit_labels": [], "refused": []}
+    return spec | {"unseen": len(keys)} | more
 
 
-def test_training_compacts_labels_into_a_shard(fresh):
+def assess_spec(generation, keys=(), **more):
+    spec = {"generation": generation, "incumbent": None, "audit_shards": [], "audit_labels": list(keys), "refused": []}
+    return spec | {"unseen": len(keys), "final": False} | more
+
+
+def test_training_saves_a_generation(fresh):
     keys = store(fresh, emt_labels(6))
     summary = do(fresh, "train", train_spec(keys))
-    shard = fresh.directory.path / summary["shard"]
-    assert shard == fresh.directory.shard_path(1)
-    assert [label.key for label in read_shard(shard)] == summary["shard_keys"] == keys
-    assert sha256(shard) == summary["shard_checksum"]
+    assert summary["compacted"] == [] and summary["refused"] == {}
     assert summary["checksum"] == sha256(fresh.directory.path / summary["path"] / "weights.safetensors")
     _, card = load_potential(fresh.directory.model_path(1))
     assert card.elements == ("Al",) and card.n_labels == 6
     assert card.level_of_theory["hash"] == fresh.level and card.level_of_theory["code"] == "emt"
-    curve = json.loads((fresh.directory.model_path(1) / "learning_curve.json").read_text())
-    assert len(curve) == 4 == summary["metrics"]["epochs"]
+    assert (fresh.directory.model_path(1) / "learning_curve.json").exists()
+    assert summary["metrics"]["epochs"] == 4
     again = do(fresh, "train", train_spec(keys), attempt=2)
-    assert (again["shard_checksum"], again["checksum"]) == (summary["shard_checksum"], summary["checksum"])
+    assert again["metrics"]["labels"] == 6
 
 
-def test_a_shard_that_is_taken_is_left_alone(fresh):
+def test_many_labels_are_compacted_into_shards(fresh, monkeypatch):
+    monkeypatch.setattr(training_data, "LABELS_PER_SHARD", 6)
+    monkeypatch.setattr(interatomic, "LABELS_PER_SHARD", 6)
+    keys, audit = store(fresh, emt_labels(6)), store(fresh, emt_labels(7, seed=50))
+    summary = do(fresh, "train", train_spec(keys, audit_labels=audit))
+    shards = [(fresh.directory.shard_path(1), keys, False), (fresh.directory.audit_shard_path(1), audit, True)]
+    for compaction, (path, held, is_audit) in zip(summary["compacted"], shards, strict=True):
+        assert fresh.directory.path / compaction["path"] == path and compaction["audit"] == is_audit
+        assert [label.key for label in read_shard(path)] == compaction["keys"] == held
+        assert sha256(path) == compaction["checksum"]
+    assert do(fresh, "train", train_spec(keys, audit_labels=audit), attempt=2)["compacted"] == summary["compacted"]
+    spec = assess_spec(1, audit_shards=["dataset/audit-00001.h5"], unseen=0)
+    assert do(fresh, "assess", spec)["audit_labels"] == 7
+
+
+def test_a_shard_that_is_taken_is_left_alone(fresh, monkeypatch):
+    monkeypatch.setattr(training_data, "LABELS_PER_SHARD", 6)
     labels = emt_labels(8)
     taken = write_shard(fresh.directory.shard_path(1), labels[6:])
     summary = do(fresh, "train", train_spec(store(fresh, labels[:6])))
-    assert summary["shard"] == "dataset/shard-00002.h5"
+    assert summary["compacted"][0]["path"] == "dataset/shard-00002.h5"
     assert sha256(fresh.directory.shard_path(1)) == taken
 
 
@@ -223,8 +250,45 @@ def test_training_on_shards_alone(fresh):
     write_shard(fresh.directory.shard_path(2), labels[3:])
     shards = ["dataset/shard-00001.h5", "dataset/shard-00002.h5"]
     summary = do(fresh, "train", train_spec([], shards=shards, generation=3))
-    assert "shard" not in summary
+    assert summary["compacted"] == []
     assert summary["metrics"]["labels"] == 6
+
+
+def test_wrong_and_damaged_labels_are_refused_and_kept(trained):
+    known = sorted(path.stem for path in (trained.directory.path / "labels").glob("*/*.h5"))
+    labels = emt_labels(6, seed=50)
+    labels[2] = dataclasses.replace(labels[2], energy=27.2114 * labels[2].energy)
+    keys = store(trained, labels)
+    path = trained.directory.label_path(keys[4])
+    path.write_bytes(path.read_bytes()[:-9])
+    spec = train_spec(known + keys, generation=9, parent=1, unseen=6)
+    summary = do(trained, "train", spec)
+    assert summary["refused"].keys() == {keys[2], keys[4]}
+    assert "damaged" in summary["refused"][keys[4]] and "energy" in summary["refused"][keys[2]]
+    assert all(trained.directory.label_path(key).exists() for key in keys)
+    again = do(trained, "train", spec | {"generation": 10, "refused": [keys[2], keys[4]]})
+    assert again["metrics"]["labels"] == summary["metrics"]["labels"] == len(known) + 4
+
+
+def test_an_interrupted_training_goes_on(fresh):
+    keys = store(fresh, emt_labels(6))
+    whole = do(fresh, "train", train_spec(keys))
+    ends = iter([100.0, 1000.0, 0.0])
+    checkpoint = Checkpoint(fresh.directory.path / "checkpoint.h5", time_left=lambda: next(ends))
+    assignment = Assignment(
+        kind=Kind.TRAIN,
+        task_id="train-000900",
+        draw=1,
+        spec=train_spec(keys, generation=2),
+        scratch=fresh.directory.path,
+        checkpoint=checkpoint,
+    )
+    with pytest.raises(Interrupted):
+        fresh.run(assignment)
+    summary = fresh.run(dataclasses.replace(assignment, checkpoint=Checkpoint(checkpoint.path)))
+    ours, theirs = (load_file(fresh.directory.model_path(g) / "weights.safetensors") for g in (1, 2))
+    assert summary["metrics"] == whole["metrics"]
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.parametrize("warm", [True, False])
@@ -249,7 +313,7 @@ def test_a_spoiled_generation_is_not_promoted(trained):
         for parameter in ensemble.parameters():
             parameter += torch.randn(parameter.shape, generator=generator)
     save_potential(trained.directory.model_path(9), ensemble, card)
-    spec = {"generation": 9, "incumbent": 1, "audit": audit, "final": False}
+    spec = assess_spec(9, audit, incumbent=1)
     assert do(trained, "assess", spec)["promote"] is False
     assert do(trained, "assess", spec | {"generation": 1, "incumbent": 9})["promote"] is True
     assert do(trained, "assess", spec | {"incumbent": None})["promote"] is True
@@ -258,7 +322,7 @@ def test_a_spoiled_generation_is_not_promoted(trained):
 
 def test_what_was_measured_is_on_the_card(trained):
     audit = store(trained, emt_labels(4, seed=50))
-    spec = {"generation": 1, "incumbent": None, "audit": audit, "final": False}
+    spec = assess_spec(1, audit)
     weights = sha256(trained.directory.model_path(1) / "weights.safetensors")
     summary = do(trained, "assess", spec)
     _, card = load_potential(trained.directory.model_path(1))
@@ -270,23 +334,18 @@ def test_what_was_measured_is_on_the_card(trained):
 
 
 def test_without_audit_labels_a_generation_is_promoted(trained):
-    summary = do(trained, "assess", {"generation": 2, "incumbent": 1, "audit": [], "final": False})
+    summary = do(trained, "assess", assess_spec(2, incumbent=1))
     assert summary["promote"] and summary["force_error"] is None and summary["calibration"] == 1.0
 
 
 def test_the_last_assessment_evaluates_properties(trained):
-    summary = do(trained, "assess", {"generation": 1, "incumbent": 1, "audit": [], "final": True})
+    summary = do(trained, "assess", assess_spec(1, incumbent=1, final=True))
     lattice = next(row for row in summary["properties"] if row["name"].startswith("lattice constant"))
     # EMT's aluminum: 3.994 Å
     assert lattice["reference"] == pytest.approx(3.99, abs=0.02) and lattice["unit"] == "Å"
 
 
 # ---------------------------------------------------------------------------------------------------------- rest
-
-
-def test_an_unknown_kind_of_task(fresh, tmp_path):
-    with pytest.raises(ValueError, match="no task of kind 'dream'"):
-        fresh.run("dream", "dream-000001", 1, {}, tmp_path)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -1,0 +1,47 @@
+"""The script that starts a real Slurm on this machine leaves nothing running, and says what it lacks."""
+
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def members(directory: Path) -> list[str]:
+    """Names of the processes of a cluster."""
+    mark = str(directory)
+    found = psutil.process_iter(["name", "environ"])
+    return [process.name() for process in found if (process.info["environ"] or {}).get("ALPOT_SLURM_CLUSTER") == mark]
+
+
+def test_start_twice_and_stop_with_a_job_running(slurm_cluster, tmp_path, monkeypatch):
+    other = type(slurm_cluster)(
+        tmp_path / "other"
+    )  # beside the one that the session has: they do not disturb each other
+    monkeypatch.setenv("SLURM_CONF", str(other.configuration))
+    other.script("start")
+    daemons = sorted(members(other.directory))
+    assert daemons.count("slurmd") == 3 and {"munged", "slurmctld"} <= set(daemons)
+    other.script("start")
+    assert sorted(members(other.directory)) == daemons
+    other.script("status")
+    partitions = other.ask("sinfo", "--noheader", "--format=%R %N %G").splitlines()
+    assert partitions == ["cpu cpu[1-2] (null)", "gpu gpu1 gpu:2"]
+    other.ask("sbatch", "--output=/dev/null", "--wrap=trap '' TERM; sleep 600")
+    assert (
+        other.ask("srun", "--ntasks=1", "--partition=gpu", "--gres=gpu:2", "printenv", "CUDA_VISIBLE_DEVICES") == "0,1"
+    )
+    other.script("stop")
+    assert members(other.directory) == []
+    assert len(members(slurm_cluster.directory)) >= 5
+    other.script("stop")  # does no harm
+
+
+def test_a_cluster_that_is_not_there(tmp_path):
+    script = Path(__file__).parents[2] / "scripts" / "slurm-cluster"
+    command = [script, "status", "--directory", tmp_path / "nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"no cluster answers in {tmp_path}" in done.stderr
+    assert subprocess.run([script, "begin"], capture_output=True, check=False).returncode == 2
