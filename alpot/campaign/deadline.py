@@ -12,6 +12,10 @@ from contextlib import contextmanager
 
 #: Environment variable in which a platform says when the job ends, in seconds since the epoch.
 JOB_END = "ALPOT_JOB_END"
+#: s that a process waits before it begins anything new when its job was asked to end, but ignores that so that tasks
+#: can save themselves: by then it is killed, and what it had begun would be lost.
+_GRACE_S = 120.0
+_doomed = threading.Event()
 
 
 @contextmanager
@@ -19,8 +23,11 @@ def deadline() -> Iterator[Callable[[], float]]:
     """Gives a function that returns the seconds until the job ends; 0 once the process was asked to end (SIGTERM).
 
     A process that was asked to end meanwhile goes on until the body is left, and ends then: that is what the body needs
-    to save itself. Only the main thread can receive signals; elsewhere, the clock alone counts.
+    to save itself. Where the signal is ignored otherwise, it begins nothing more. Only the main thread can receive
+    signals; elsewhere, the clock alone counts.
     """
+    if _doomed.is_set():
+        time.sleep(_GRACE_S)
     end = float(os.environ.get(JOB_END, "inf"))
     asked = threading.Event()
 
@@ -36,4 +43,6 @@ def deadline() -> Iterator[Callable[[], float]]:
     finally:
         signal.signal(signal.SIGTERM, former)
         if asked.is_set():
+            if former == signal.SIG_IGN:
+                _doomed.set()
             os.kill(os.getpid(), signal.SIGTERM)

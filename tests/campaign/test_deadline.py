@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import alpot.campaign.deadline as module
 from alpot.campaign.deadline import JOB_END, deadline
 
 
@@ -35,6 +36,20 @@ def test_a_process_that_is_asked_to_end_may_save_itself_first(ended):
         os.kill(os.getpid(), signal.SIGTERM)
         assert time_left() == 0.0 and ended == []
     assert ended == [signal.SIGTERM]
+
+
+def test_a_job_that_ignores_the_signal_begins_nothing_more(monkeypatch):
+    monkeypatch.setattr(module, "_GRACE_S", 0.3)
+    monkeypatch.setattr(module, "_doomed", threading.Event())
+    former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        for least in (0.0, 0.3):
+            began = time.monotonic()
+            with deadline():
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert least <= time.monotonic() - began < least + 0.2
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def test_the_former_handler_is_back_afterwards(ended):

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 from fake_campaign import SUBJECT
-from running import FAKES, HERE, Run, assert_complete, until
+from patient_subject import STEPS
+from running import FAKES, HERE, SMALL, Run, assert_complete, until
 
 from alpot.config import Resources
 from alpot.platforms.parsl_executor import Scaling
@@ -108,6 +109,22 @@ def test_scheduler_faults_are_named_and_cost_nothing(slurm_cluster, start):
     assert_complete(run.directory, 50)
     assert [event for event in run.events() if event.kind in ("task_failed", "task_abandoned")] == []
     assert jobs(slurm_cluster) == []
+
+
+def test_a_training_whose_job_is_cancelled_saves_itself_and_goes_on(slurm_cluster, start):
+    run = start(SMALL, subject="patient_subject:PatientSubject")
+    log = run.directory.path / "steps.log"
+    until(lambda: log.exists() and len(log.read_text().splitlines()) > 5, PATIENCE_S)
+    note = json.loads(next(run.directory.path.glob("tasks/train/*/worker.json")).read_text())
+    slurm_cluster.ask("scancel", note["job"])
+    assert run.end(2 * PATIENCE_S) == (0, "finished\n", "")
+    assert_complete(run.directory)
+    interruptions = [event.payload["id"] for event in run.events() if event.kind == "task_interrupted"]
+    assert interruptions == ["train-000001"]
+    # The next attempt may have been sent to the same worker before Slurm killed it, but nothing was done there.
+    assert all("was cancelled" in loss["message"] for loss in run.losses()) and len(run.losses()) <= 1
+    steps = [line for line in log.read_text().splitlines() if line.startswith("train-000001 ")]
+    assert steps == [f"train-000001 {step}" for step in range(STEPS)]
 
 
 def test_slurm_accepts_the_scripts_of_a_rehearsal(slurm_cluster, tmp_path):
