@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -222,6 +223,7 @@ def export(
 
 def main() -> None:
     """Entry point: errors of ours become one line on stderr and an exit code, 2 where the user can mend them."""
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback: the disk is full, say
     try:
         app()
     except AlpotError as error:

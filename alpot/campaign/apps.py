@@ -6,6 +6,7 @@ listened to is found in ``result.json`` by the next controller.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -27,6 +28,8 @@ from alpot.store.json_files import publish_json, read_json
 logger = logging.getLogger(__name__)
 
 _EVIDENCE_LINES = 12
+#: What disks and network file systems do to anybody.
+_MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE})
 
 
 def run_task(subject: str, directory: str, task: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +121,15 @@ def _explain(error: Exception) -> dict[str, Any]:
     evidence = "\n".join(lines[-_EVIDENCE_LINES:])
     if isinstance(error, ReferenceError):
         return {"failure": error.failure, "message": error.message, "evidence": error.evidence or evidence}
+    if _is_of_the_machine(error):
+        return {"failure": FailureClass.NODE_LOST, "message": str(error), "evidence": evidence}
     # Accelerators have memory errors of their own, and they are named like this.
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     failure = FailureClass.OUT_OF_MEMORY if is_memory else FailureClass.BUG
     return {"failure": failure, "message": f"{type(error).__name__}: {error}", "evidence": evidence}
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether a disk is at fault, which says nothing about the work."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    return isinstance(cause, OSError) and cause.errno in _MACHINE_ERRORS

@@ -334,8 +334,8 @@ class State:
         course.failures[failure] += 1
         course.afresh = True
         if task.kind == Kind.LABEL:
-            # A program that is missing says nothing about the structure, and has cost nothing.
-            self.calculations += failure != FailureClass.MISSING_PROGRAM
+            # A missing program or a full disk says nothing about the structure.
+            self.calculations += failure not in (FailureClass.MISSING_PROGRAM, FailureClass.NODE_LOST)
             if failure == FailureClass.MISSING_PROGRAM:
                 self.missing_program = payload["message"]
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +95,8 @@ class Lane:
             self.complaints.append(f"{type(error).__name__}: {error}")
         finally:
             for process in self._processes():
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def _kill_controllers(self) -> None:
         for number in range(self.kills):
@@ -114,9 +116,10 @@ class Lane:
             self._wait_for_label(controller)
             time.sleep(self.rng.uniform(0.0, 3 * _LABEL_S))
             if workers := self._at_work():
-                self.rng.choice(workers).kill()
-                number += 1
-                self._say(number)
+                with suppress(psutil.NoSuchProcess):  # it has just ended
+                    self.rng.choice(workers).kill()
+                    number += 1
+                    self._say(number)
         self._running = controller
 
     _running: subprocess.Popen[str] | None = None

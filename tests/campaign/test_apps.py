@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from alpot.campaign.events import Task
 from alpot.campaign.presence import at_work, wait_for_orphans
 from alpot.campaign.subject import SUMMARIES, Kind, LabelSummary, TrainSummary
 from alpot.store.directory import CampaignDirectory
+from alpot.store.files import storage_error
 from alpot.store.json_files import read_json
 
 
@@ -99,6 +101,19 @@ def test_memory_errors_are_recognised(directory, monkeypatch):
         monkeypatch.setattr(FakeSubject, "score", lambda *_, error=error: (_ for _ in ()).throw(error("full")))
         result = run(directory, Task("score-000001", Kind.SCORE, {"candidates": []}))
         assert result["failure"] == "out_of_memory"
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_full_disk_is_the_fault_of_the_machine(directory, monkeypatch, wrapped):
+    def fill(*_):
+        full = OSError(errno.ENOSPC, "No space left on device")
+        if wrapped:
+            raise storage_error("write", directory.path, full) from full
+        raise full
+
+    monkeypatch.setattr(FakeSubject, "score", fill)
+    result = run(directory, Task("score-000001", Kind.SCORE, {"candidates": []}))
+    assert result["failure"] == "node_lost" and "No space left" in result["message"]
 
 
 def test_summaries_say_all_or_nothing():

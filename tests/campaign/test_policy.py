@@ -259,6 +259,13 @@ def test_infrastructure_uses_up_neither_attempts_nor_budget():
     assert state.calculations == state.given_up == 0 and state.losses == {FailureClass.NODE_LOST: 50}
 
 
+def test_a_full_disk_costs_attempts_but_no_budget():
+    state = waiting(running(), 1)
+    failed(state, Kind.LABEL, {"candidate": "c0"}, FailureClass.NODE_LOST, FailureClass.UNKNOWN)
+    assert state.calculations == 1 and decide(state, settings(attempts=3)).kind == "task_started"
+    assert decide(state, settings(attempts=2)).kind == "task_abandoned"
+
+
 def test_random_numbers_change_only_when_the_task_may_be_at_fault():
     def next_draw(*course) -> int:
         state = running()
