@@ -7,6 +7,7 @@ heartbeat threshold.
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import signal
@@ -26,6 +27,7 @@ def _follow(controller: int) -> None:
 def main() -> None:
     """Runs the interchange until it is terminated or its controller (first argument, a pid) has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.raiseExceptions = False  # a log on a full disk is no reason for tracebacks in the controller's terminal
     threading.Thread(target=_follow, args=(int(sys.argv[1]),), daemon=True).start()
     runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__", alter_sys=True)
 
