@@ -51,11 +51,12 @@ def test_pbs_leftovers(program, tmp_path):
 def test_lsf_leftovers_and_submission(program, tmp_path):
     program("bjobs", f"echo '11|{PREFIX}.label.block-0.1.5'; echo '12|{PREFIX}0.label.block-0.1.5'")
     told = program("bkill", "true")
-    program("bsub", "cat > submitted; echo 'Job <13> is submitted to queue <cpu>.'")
+    program("bsub", f"cat > {tmp_path}/submitted; echo 'Job <13> is submitted to queue <cpu>.'")
     provider = jobs("lsf", tmp_path)
     provider.cancel_jobs(f"{PREFIX}.")
     assert told.read_text() == "11\n"
     assert provider.submit("worker", 1, "parsl.label.block-0") == "13"
+    assert "#BSUB -W 60" in (tmp_path / "submitted").read_text().splitlines()
 
 
 @pytest.mark.parametrize(("platform", "command"), [("slurm", "sbatch"), ("pbs", "qsub"), ("lsf", "bsub")])
