@@ -12,8 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from alpot.campaign.state import State
+from alpot.errors import StorageError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import published, sha256
+from alpot.store.json_files import read_json
 from alpot.store.ledger import LabelRow, Ledger
 
 
@@ -48,8 +50,15 @@ def sweep(directory: CampaignDirectory, state: State, ledger: Ledger) -> None:
     remove_superseded(directory, moved)
     alive = {task.id for tasks in (state.tasks, *state.failed.values()) for task in tasks.values()}
     for folder in (directory.path / "tasks").glob("*/*"):
-        if folder.name not in alive:
+        if folder.name not in alive and _has_finished(folder):  # what has failed is kept: somebody may want to look
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_finished(folder: Path) -> bool:
+    try:
+        return read_json(folder / "result.json").get("status") == "finished"
+    except StorageError:
+        return False
 
 
 def _has_checksum(path: Path, checksum: str) -> bool:

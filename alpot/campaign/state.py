@@ -370,7 +370,8 @@ class State:
         self.given_up += payload["counts"]
         match task.kind:
             case Kind.LABEL:
-                self._reject(self.labelling.pop(task.spec["candidate"]), payload["reason"])
+                del self.labelling[task.spec["candidate"]]
+                self.rejected[payload["reason"]] += 1
             case Kind.EXPLORE:
                 del self._begun[task.id]
             case Kind.SCORE:  # better an old score than none
@@ -424,7 +425,7 @@ class State:
         self.label_seconds += summary.seconds
         self.keys.add(summary.key)
         if summary.outcome == "rejected":
-            self._reject(entry, summary.reason)
+            self.rejected[summary.reason] += 1
             return
         self._settle(entry.candidate)
         if entry.candidate.audit:
@@ -518,16 +519,15 @@ class State:
     # ------------------------------------------------------------------------------------- settled candidates
 
     def _settle(self, candidate: Candidate) -> None:
-        """Nothing will be done with a candidate any more."""
+        """Nothing will be done with a candidate any more.
+
+        One that was rejected is never settled: its frame stays, for somebody who wants to know why.
+        """
         name = _exploration(candidate)
         self._unsettled[name] -= 1
         if self._unsettled[name] == 0:
             del self._unsettled[name]
             self.spent.append(name)
-
-    def _reject(self, entry: Waiting, reason: str) -> None:
-        """There is no label; the frame stays where it is, for somebody who wants to know why."""
-        self.rejected[reason] += 1
 
     # -------------------------------------------------------------------------------------------- the queue
 
