@@ -62,6 +62,7 @@ class FailureClass(StrEnum):
     UNPHYSICAL_GEOMETRY = "unphysical_geometry"
     BAD_OUTPUT = "bad_output"
     MISSING_PROGRAM = "missing_program"
+    DISK_FULL = "disk_full"
     BUG = "bug"
     UNKNOWN = "unknown"
 

@@ -29,7 +29,13 @@ logger = logging.getLogger(__name__)
 
 _EVIDENCE_LINES = 12
 #: What disks and network file systems do to anybody.
-_MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE})
+_MACHINE_ERRORS = {
+    errno.ENOSPC: FailureClass.DISK_FULL,
+    errno.EDQUOT: FailureClass.DISK_FULL,
+    errno.EIO: FailureClass.NODE_LOST,
+    errno.EROFS: FailureClass.NODE_LOST,
+    errno.ESTALE: FailureClass.NODE_LOST,
+}
 
 
 def run_task(subject: str, directory: str, task: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +64,10 @@ def run_task(subject: str, directory: str, task: dict[str, Any]) -> dict[str, An
             outcome = {"status": "failed"} | _explain(error)
         seconds = round(time.monotonic() - started, 3)
         result = {"task": work.id, "attempt": work.attempt, "seconds": seconds} | outcome
-        publish_json(result_path(campaign, work), result)
+        try:
+            publish_json(result_path(campaign, work), result)
+        except StorageError as error:  # whoever listens is told all the same
+            logger.error("a result cannot be published: %s", error)
     return result
 
 
@@ -121,15 +130,16 @@ def _explain(error: Exception) -> dict[str, Any]:
     evidence = "\n".join(lines[-_EVIDENCE_LINES:])
     if isinstance(error, ReferenceError):
         return {"failure": error.failure, "message": error.message, "evidence": error.evidence or evidence}
-    if _is_of_the_machine(error):
-        return {"failure": FailureClass.NODE_LOST, "message": str(error), "evidence": evidence}
+    failure = _of_the_machine(error)
+    if failure is not None:
+        return {"failure": failure, "message": str(error), "evidence": evidence}
     # Accelerators have memory errors of their own, and they are named like this.
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     failure = FailureClass.OUT_OF_MEMORY if is_memory else FailureClass.BUG
     return {"failure": failure, "message": f"{type(error).__name__}: {error}", "evidence": evidence}
 
 
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether a disk is at fault, which says nothing about the work."""
+def _of_the_machine(error: Exception) -> FailureClass | None:
+    """The class of a failure of a disk, which says nothing about the work; None if it is none."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
-    return isinstance(cause, OSError) and cause.errno in _MACHINE_ERRORS
+    return _MACHINE_ERRORS.get(cause.errno or 0) if isinstance(cause, OSError) else None

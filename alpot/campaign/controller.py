@@ -27,7 +27,7 @@ from alpot.campaign.executor import Executor, Platform, WorkerLostError
 from alpot.campaign.housekeeping import remove_spent, remove_superseded, sweep
 from alpot.campaign.policy import PolicySettings, decide, is_lifted
 from alpot.campaign.presence import wait_for_orphans
-from alpot.campaign.state import State
+from alpot.campaign.state import BLAMELESS, State
 from alpot.campaign.subject import Kind
 from alpot.errors import CampaignFailed, FailureClass, StorageError, UsageError
 from alpot.store.directory import CampaignDirectory
@@ -144,7 +144,8 @@ class Controller:
         wait_for_orphans(self.directory)
         for task in list(self.state.tasks.values()):
             result = published_result(self.directory, task)
-            if result is not None:
+            # What a disk or a missing program made fail may have been mended since.
+            if result is not None and result.get("failure") not in BLAMELESS:
                 self._take_in(task, result)
         sweep(self.directory, self.state, self._ledger)
 

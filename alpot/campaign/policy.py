@@ -179,12 +179,13 @@ def _verdict(state: State, settings: PolicySettings, task: Task) -> Event:
     course = state.courses[task.id]
     if course.suspicions >= _SUSPICIONS:
         return events.task_abandoned(task.id, "kills its worker", counts=True)
-    failures = course.failures
+    failures = Counter(course.failures)
+    del failures[FailureClass.DISK_FULL]  # the campaign has stopped, and the user has made space since
     if task.kind == Kind.LABEL:
         if failures[FailureClass.UNPHYSICAL_GEOMETRY]:
             # A verdict on the structure, not a failure of the code: the same structure would give it again.
             return events.task_abandoned(task.id, FailureClass.UNPHYSICAL_GEOMETRY, counts=False)
-        failures = failures - Counter({FailureClass.MISSING_PROGRAM: failures[FailureClass.MISSING_PROGRAM]})
+        del failures[FailureClass.MISSING_PROGRAM]
     if failures.total() >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
         return events.task_abandoned(task.id, max(failures, key=lambda failure: failures[failure]), counts=True)
     return events.task_started(task.again(afresh=course.afresh))
@@ -197,6 +198,8 @@ def _ending(state: State, settings: PolicySettings) -> Ending | None:
     """The first rule to stop that is met."""
     if state.missing_program:
         return Ending("missing_program", None, f"no label can be computed: {state.missing_program}", failed=True)
+    if state.disk_full:
+        return Ending("disk_full", None, f"nothing more can be stored: {state.disk_full}", failed=True)
     if state.training_failure:
         return Ending("training", None, f"training was given up: {state.training_failure}", failed=True)
     if state.given_up > settings.max_failures:

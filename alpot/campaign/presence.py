@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alpot.store.directory import CampaignDirectory
+from alpot.store.files import storage_error
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,11 @@ def wait_for_orphans(directory: CampaignDirectory) -> None:
 
 @contextmanager
 def _opened(directory: CampaignDirectory) -> Iterator[int]:
-    descriptor = os.open(directory.path / "workers.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    path = directory.path / "workers.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise storage_error("open", path, error) from error
     try:
         yield descriptor
     finally:

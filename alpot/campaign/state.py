@@ -27,6 +27,8 @@ from alpot.campaign.subject import (
 from alpot.errors import FailureClass
 from alpot.store.ledger import Event
 
+#: Failures of a label that say nothing about its structure: they use up none of the label budget.
+BLAMELESS = frozenset({FailureClass.MISSING_PROGRAM, FailureClass.NODE_LOST, FailureClass.DISK_FULL})
 #: An attempt that is interrupted without having come any further so often in a row has too little time.
 _IDLE_INTERRUPTIONS = 3
 #: Explorations over which "of late" is taken.
@@ -115,6 +117,7 @@ class State:
         last_failure: task and message of the last attempt that did not finish.
         given_up: tasks that failed for good since the campaign was opened.
         missing_program: message of a failed label that no other label can escape.
+        disk_full: message of a task that found no space for what it had done.
         training_failure: why training was given up.
         stop_requested: the user asked to stop.
         ending: why the campaign comes to its end, once it does.
@@ -171,6 +174,7 @@ class State:
     last_failure: str = ""
     given_up: int = 0
     missing_program: str = ""
+    disk_full: str = ""
     training_failure: str = ""
     stop_requested: bool = False
     ending: Ending | None = None
@@ -271,7 +275,7 @@ class State:
     def _open(self) -> None:
         """A failed campaign gets another chance: the user has seen the reason, and perhaps mended it."""
         self.stop_requested = False
-        self.missing_program = self.training_failure = ""
+        self.missing_program = self.training_failure = self.disk_full = ""
         self.given_up = 0
         self.forgiven = len(self.refused)
         if self.has_failed or (self.ending is not None and self.ending.failed):
@@ -332,10 +336,11 @@ class State:
         self.failures[failure] += 1
         self.last_failure = f"{task.id}: {payload['message']}"
         course.failures[failure] += 1
-        course.afresh = True
+        course.afresh = failure not in BLAMELESS
+        if failure == FailureClass.DISK_FULL:
+            self.disk_full = payload["message"]
         if task.kind == Kind.LABEL:
-            # A missing program or a full disk says nothing about the structure.
-            self.calculations += failure not in (FailureClass.MISSING_PROGRAM, FailureClass.NODE_LOST)
+            self.calculations += failure not in BLAMELESS
             if failure == FailureClass.MISSING_PROGRAM:
                 self.missing_program = payload["message"]
 

@@ -382,7 +382,7 @@ def _explain(error: sqlite3.Error | UnicodeDecodeError) -> str:
     cures = {
         sqlite3.SQLITE_FULL: "the disk is full; free some space, then run the same command again",
         sqlite3.SQLITE_BUSY: "another process keeps it locked; is it opened in a database browser?",
-        sqlite3.SQLITE_READONLY: "it may not be written; check the permissions of the file and its folder",
+        sqlite3.SQLITE_READONLY: "it may not be written, or the disk is full; check permissions and space",
         sqlite3.SQLITE_CANTOPEN: "the file or its folder is missing or may not be opened, or the disk is full",
         sqlite3.SQLITE_NOTADB: "it is not an SQLite database, or it is damaged: see `alpot repair`",
         sqlite3.SQLITE_CORRUPT: "it is damaged: `alpot repair` makes a new one from the label files",

@@ -7,6 +7,7 @@ import pytest
 from fake_campaign import SUBJECT
 from fake_subject import FakeSubject
 
+from alpot.campaign import apps
 from alpot.campaign.apps import published_result, run_task
 from alpot.campaign.events import Task
 from alpot.campaign.presence import at_work, wait_for_orphans
@@ -113,7 +114,17 @@ def test_a_full_disk_is_the_fault_of_the_machine(directory, monkeypatch, wrapped
 
     monkeypatch.setattr(FakeSubject, "score", fill)
     result = run(directory, Task("score-000001", Kind.SCORE, {"candidates": []}))
-    assert result["failure"] == "node_lost" and "No space left" in result["message"]
+    assert result["failure"] == "disk_full" and "No space left" in result["message"]
+
+
+def test_a_result_that_cannot_be_published_is_told_all_the_same(directory, monkeypatch, caplog):
+    def full(path, content):
+        raise storage_error("write", path, OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(apps, "publish_json", full)
+    task = Task("label-000001", Kind.LABEL, {"candidate": "c"})
+    assert run_task(SUBJECT, str(directory.path), task.dump())["status"] == "finished"
+    assert "cannot be published" in caplog.text
 
 
 def test_summaries_say_all_or_nothing():

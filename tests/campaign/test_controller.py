@@ -444,3 +444,22 @@ def test_imported_labels_replace_the_initial_ones(make_campaign):
     assert again.run().status == "finished"
     assert again.state.calculations == 40
     assert [kind for kind, _ in recorded(again)].count("labels_imported") == 1
+
+
+def test_a_disk_that_was_full_is_no_reason_to_stop_again(make_campaign):
+    """The result that nobody listened to says that the disk was full; the next run tries again."""
+    full = [{"kind": "label", "match": "", "attempts": 1, "failure": "disk_full"}]
+    take_in = Controller._take_in
+
+    def die_first(self, task, result):
+        if result.get("failure") == "disk_full":
+            raise Killed
+        take_in(self, task, result)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Controller, "_take_in", die_first)
+        make_campaign(config={"failures": full}, **SMALL).run()
+    resumed = make_campaign(**SMALL)
+    with pytest.raises(CampaignFailed, match="nothing more can be stored: as told"):
+        resumed.run()  # another label's first attempt
+    assert resumed.state.failures.total() == 1 and resumed.state.in_flight["label"] == 0

@@ -259,7 +259,17 @@ def test_infrastructure_uses_up_neither_attempts_nor_budget():
     assert state.calculations == state.given_up == 0 and state.losses == {FailureClass.NODE_LOST: 50}
 
 
-def test_a_full_disk_costs_attempts_but_no_budget():
+def test_a_full_disk_stops_the_campaign_and_costs_nothing():
+    state = waiting(running(), 1)
+    failed(state, Kind.LABEL, {"candidate": "c0"}, FailureClass.DISK_FULL)
+    assert ends_by(state, settings(attempts=1)) == "disk_full"
+    state.apply(events.opened(config="0"))
+    again = decide(state, settings(attempts=1))
+    assert again.kind == "task_started" and (again.payload["attempt"], again.payload["draw"]) == (2, 1)
+    assert state.calculations == state.given_up == 0
+
+
+def test_a_disk_that_fails_costs_attempts_but_no_budget():
     state = waiting(running(), 1)
     failed(state, Kind.LABEL, {"candidate": "c0"}, FailureClass.NODE_LOST, FailureClass.UNKNOWN)
     assert state.calculations == 1 and decide(state, settings(attempts=3)).kind == "task_started"
