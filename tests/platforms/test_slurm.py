@@ -70,6 +70,16 @@ def lost(run: Run, text: str, failure: str) -> Callable[[], bool]:
     return lambda: any(text in loss["message"] and loss["failure"] == failure for loss in run.losses())
 
 
+def happens(claim: Callable[[], bool], patience: float) -> bool:
+    """Whether something happens in time."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if claim():
+            return True
+        time.sleep(0.5)
+    return False
+
+
 def jobs(cluster) -> list[str]:
     """States of jobs that have not ended."""
     return [line for line in cluster.ask("squeue", "--noheader", "--format=%T").split() if line != "COMPLETING"]
@@ -97,12 +107,14 @@ def test_scheduler_faults_are_named_and_cost_nothing(slurm_cluster, start):
     slurm_cluster.ask("scancel", working(run)["job"])
     until(lost(run, "was cancelled", "node_lost"), PATIENCE_S)
 
-    note = working(run)
-    kill_node(slurm_cluster, note["host"])
-    began = time.monotonic()
-    until(lost(run, f"job {note['job']} on {note['host']}", "node_lost"), PATIENCE_S)
-    assert time.monotonic() - began < 45.0
-    slurm_cluster.script("start")
+    for _ in range(3):  # a block that was about to reach its walltime may be lost for that reason
+        note = working(run)
+        kill_node(slurm_cluster, note["host"])
+        is_noticed = happens(lost(run, f"job {note['job']} on {note['host']}", "node_lost"), 45.0)
+        slurm_cluster.script("start")
+        if is_noticed:
+            break
+    assert is_noticed
 
     until(lost(run, "reached its walltime", "walltime"), 2 * PATIENCE_S)
     assert run.end(4 * PATIENCE_S) == (0, "finished\n", "")
