@@ -18,6 +18,8 @@ This module imports nothing of alpot and nothing heavy.
 """
 
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 
 class AlpotError(Exception):
@@ -73,23 +75,35 @@ class ReferenceError(AlpotError):
     Attributes:
         failure: the class of the failure.
         evidence: the last lines of output, or whatever the decision was taken from.
+        is_final: whether another attempt would end alike, because all that may help has been tried.
+        details: JSON-able facts worth keeping, such as what the attempt has cost.
     """
 
-    def __init__(self, message: str, *, failure: FailureClass, evidence: str = "") -> None:
-        super().__init__(message, failure, evidence)
+    def __init__(
+        self,
+        message: str,
+        *,
+        failure: FailureClass,
+        evidence: str = "",
+        is_final: bool = False,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
         self.message = message
         self.failure = failure
         self.evidence = evidence
-
-    def __str__(self) -> str:
-        return self.message
+        self.is_final = is_final
+        self.details = details or {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_reference_error, (self.message, self.failure, self.evidence)
-
-
-def _rebuild_reference_error(message: str, failure: FailureClass, evidence: str) -> ReferenceError:
-    return ReferenceError(message, failure=failure, evidence=evidence)
+        return partial(
+            ReferenceError,
+            self.message,
+            failure=self.failure,
+            evidence=self.evidence,
+            is_final=self.is_final,
+            details=self.details,
+        ), ()
 
 
 class PotentialError(AlpotError):

@@ -61,7 +61,14 @@ def block_lines(pool: Pool, starter: Starter) -> list[str]:
         *environment_lines(environment),
         *pool.worker_init,
         *worker_lines(),
-        *environment_lines({"ALPOT_LAUNCHER": json.dumps(prefix)}),
+        *environment_lines(
+            {
+                "ALPOT_LAUNCHER": json.dumps(prefix),
+                "ALPOT_RANKS": str(pool.ranks),
+                "ALPOT_NODES": str(_nodes_of_worker(pool)),
+                "ALPOT_CORES": str(pool.cores),
+            }
+        ),
     ]
 
 
@@ -73,19 +80,19 @@ def launch_prefix(pool: Pool, starter: Starter) -> list[str]:
         starter: the program that does it, unless the pool says otherwise.
 
     Returns:
-        A list of arguments, empty where the code is started as it is; ``{node}`` stands for the worker's node.
+        A list of arguments, empty where the code is started as it is; what stands in braces is filled in by the worker,
+        see ``alpot.reference.launcher``.
     """
     program = pool.mpi or (starter if pool.ranks > 1 else None)
     if program is None:
         return []
-    ranks = str(pool.ranks)
     if program == "srun":
         return ["srun", *_srun_arguments(pool)]
     if program == "jsrun":
-        return ["jsrun", f"--nrs={ranks}", "--tasks_per_rs=1", f"--cpu_per_rs={pool.threads_per_rank}"]
+        return ["jsrun", "--nrs={ranks}", "--tasks_per_rs=1", f"--cpu_per_rs={pool.threads_per_rank}"]
     if program == "aprun":
-        return ["aprun", "-n", ranks, "-d", str(pool.threads_per_rank)]
-    return [program, "-n", ranks]
+        return ["aprun", "-n", "{ranks}", "-d", str(pool.threads_per_rank)]
+    return [program, "-n", "{ranks}"]
 
 
 def is_spanning(pool: Pool) -> bool:
@@ -94,13 +101,17 @@ def is_spanning(pool: Pool) -> bool:
 
 
 def _srun_arguments(pool: Pool) -> list[str]:
-    nodes = pool.nodes if is_spanning(pool) else 1
+    nodes = _nodes_of_worker(pool)
     arguments = [
         f"--nodes={nodes}",
-        f"--ntasks={pool.ranks}",
-        f"--ntasks-per-node={-(-pool.ranks // nodes)}",  # the job's own value would be inherited: 1
+        "--ntasks={ranks}",
+        "--ntasks-per-node={ranks_per_node}",  # the job's own value would be inherited: 1
         f"--cpus-per-task={pool.threads_per_rank}",
         "--exact",  # cores of its own for each of the labels that run side by side
         "--mem=0",  # or the first would hold all memory, and the others wait for it
     ]
     return arguments if nodes == pool.nodes else [*arguments, "--nodelist={node}"]
+
+
+def _nodes_of_worker(pool: Pool) -> int:
+    return pool.nodes if is_spanning(pool) else 1

@@ -84,7 +84,7 @@ def classify(error: BaseException, directory: Path) -> FailureClass:
     if told is FailureClass.UNKNOWN:
         told = _of_lines(_last_lines(error, directory))
     if told is FailureClass.UNKNOWN:
-        told = _of_exit_status(_exit_status(error))
+        told = of_exit_status(_exit_status(error))
     return told
 
 
@@ -151,7 +151,8 @@ def _exit_status(error: BaseException) -> int | None:
     return None
 
 
-def _of_exit_status(status: int | None) -> FailureClass:
+def of_exit_status(status: int | None) -> FailureClass:
+    """The class that the way in which a program ended suggests; −n: by signal n."""
     # 126 and 127: a shell could not start the program. SIGKILL comes from the kernel when memory has run out. A code
     # that died of any other signal (a segmentation fault, say) has a reason that nobody knows.
     if status in (126, 127):

@@ -13,21 +13,27 @@ from collections.abc import Sequence
 
 from alpot.errors import UsageError
 
-#: A JSON list of arguments. ``{node}`` in an argument stands for the name of the node that the worker runs on.
+#: A JSON list of arguments, in which ``{node}`` stands for the node that the worker runs on, ``{ranks}`` for the number
+#: of MPI ranks, and ``{ranks_per_node}`` for those on each of its nodes.
 VARIABLE = "ALPOT_LAUNCHER"
+#: The numbers of ranks and nodes that a worker has.
+RANKS, NODES = "ALPOT_RANKS", "ALPOT_NODES"
+#: The number of processor cores that a worker holds.
+CORES = "ALPOT_CORES"
 
 
-def with_launcher(command: Sequence[str]) -> list[str]:
+def with_launcher(command: Sequence[str], *, share: float = 1.0) -> list[str]:
     """The command that runs a reference code on the ranks that its worker was given.
 
     Args:
         command: program and arguments, as for a single process.
+        share: of the ranks that are to be used; fewer need less memory.
 
     Returns:
         The same with the platform's launcher before it; unchanged where there is none.
 
     Raises:
-        UsageError: the environment variable is not a list of arguments.
+        UsageError: an environment variable is not what the platform should have made of it.
     """
     text = os.environ.get(VARIABLE, "[]")
     try:
@@ -36,5 +42,25 @@ def with_launcher(command: Sequence[str]) -> list[str]:
         prefix = None
     if not isinstance(prefix, list) or not all(isinstance(argument, str) for argument in prefix):
         raise UsageError(f'the environment variable {VARIABLE} is {text!r}; it must be a JSON list, e.g. ["mpirun"]')
-    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    return [argument.replace("{node}", node) for argument in prefix] + list(command)
+    nodes = _count(NODES)
+    ranks = max(1, round(share * _count(RANKS)))
+    values = {
+        "{node}": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "{ranks}": str(ranks),
+        "{ranks_per_node}": str(-(-ranks // nodes)),
+    }
+    for name, value in values.items():
+        prefix = [argument.replace(name, value) for argument in prefix]
+    return [*prefix, *command]
+
+
+def allotted_cores() -> int:
+    """Processor cores that this worker holds, whether its calculation uses them or not."""
+    return _count(CORES)
+
+
+def _count(variable: str) -> int:
+    text = os.environ.get(variable, "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"the environment variable {variable} is {text!r}; it must be a whole number above 0")
+    return int(text)

@@ -18,6 +18,7 @@ from ase.calculators.names import names as ase_names
 from alpot.config import Reference
 from alpot.errors import ConfigError, UsageError
 from alpot.reference.ase_reference import AseReference
+from alpot.reference.dft import DftReference
 from alpot.reference.inputs import with_inputs
 from alpot.reference.protocol import ReferenceCalculator, level_of_theory
 
@@ -30,6 +31,16 @@ BUILT_IN = {
     "lj": "alpot.reference.lj:open_lj",
     "eam": "alpot.reference.eam:open_eam",
     "ani": "alpot.reference.ani:open_ani",
+}
+
+#: Density-functional codes: subclasses of ``DftCode``; their modules are imported when they are asked for.
+DFT_CODES = {
+    "espresso": "alpot.reference.espresso:Espresso",
+    "gpaw": "alpot.reference.gpaw:Gpaw",
+    "cp2k": "alpot.reference.cp2k:Cp2k",
+    "abinit": "alpot.reference.abinit:Abinit",
+    "vasp": "alpot.reference.vasp:Vasp",
+    "orca": "alpot.reference.orca:Orca",
 }
 
 #: Arguments of ASE calculators that alpot sets by itself.
@@ -51,9 +62,16 @@ def open_reference(settings: Reference, *, base_directory: Path) -> ReferenceCal
         UsageError: the module of an import path, or of an ASE calculator, is not installed.
     """
     code = settings.code
+    if settings.dft is not None and code not in DFT_CODES:
+        raise ConfigError(
+            f"there is a table [reference.dft], but reference.code = {code!r} does not use it; remove the table, or"
+            f" choose one of {', '.join(DFT_CODES)}"
+        )
     plugins = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if code in BUILT_IN:
         reference = _from_factory(code, _import(BUILT_IN[code], code), settings, base_directory)
+    elif code in DFT_CODES:
+        reference = _from_dft_code(code, settings, base_directory)
     elif code in plugins:
         reference = _from_factory(code, _load(plugins[code]), settings, base_directory)
     elif ":" in code:
@@ -63,7 +81,7 @@ def open_reference(settings: Reference, *, base_directory: Path) -> ReferenceCal
     elif code in _registered_in_ase():
         reference = _from_ase(code, _ase_class(code), settings, base_directory)
     else:
-        allowed = [*BUILT_IN, *plugins]
+        allowed = [*DFT_CODES, *BUILT_IN, *plugins]
         raise ConfigError(
             f"reference.code = {code!r} is not known;{_did_you_mean(code, [*allowed, *_registered_in_ase()])}"
             f" there are {', '.join(allowed)}, ASE's calculators ({', '.join(_registered_in_ase())}), and import paths"
@@ -79,6 +97,22 @@ def _from_factory(
 ) -> ReferenceCalculator:
     _check_arguments(code, factory, settings.arguments, hidden=("base_directory",))
     return factory(base_directory=base_directory, **settings.arguments)
+
+
+def _from_dft_code(code: str, settings: Reference, base_directory: Path) -> DftReference:
+    if settings.dft is None:
+        raise ConfigError(
+            f"reference.code = {code!r} needs a table [reference.dft] with its level of theory, at least the cutoff of"
+            " the plane waves in eV and the pseudopotentials: cutoff = 400.0; `alpot schema` lists all keys"
+        )
+    arguments, described = with_inputs(settings.arguments, base_directory)
+    return DftReference(
+        code=_import(DFT_CODES[code], code)(),
+        dft=settings.dft,
+        arguments=arguments,
+        described=described,
+        base_directory=base_directory,
+    )
 
 
 def _from_ase(code: str, make: Callable[..., Any], settings: Reference, base_directory: Path) -> AseReference:
@@ -163,7 +197,7 @@ def _load(point: EntryPoint) -> Callable[..., ReferenceCalculator]:
 
 
 def _registered_in_ase() -> list[str]:
-    return sorted({*ase_names, *ase_calculator.external_calculators} - set(BUILT_IN))
+    return sorted({*ase_names, *ase_calculator.external_calculators} - set(BUILT_IN) - set(DFT_CODES))
 
 
 def _ase_class(name: str) -> Callable[..., Any]:

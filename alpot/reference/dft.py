@@ -1,0 +1,346 @@
+"""Makes a reference of a density-functional code: runs it, believes it or not, and tries again in other ways."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+
+from alpot.config import Dft
+from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
+from alpot.reference.box import with_box
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.failures import evidence, of_exit_status
+from alpot.reference.kpoints import kpoint_grid
+from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
+from alpot.reference.launcher import allotted_cores, with_launcher
+from alpot.reference.program import STANDARD_ERROR, Run, run_program
+from alpot.reference.protocol import ReferenceResult
+from alpot.reference.reference_calculator import ReferenceAsCalculator
+
+#: Å; a density is a good beginning for atoms that have moved by less.
+_NEAR = 0.5
+#: Bytes at the end of each of a code's logs that are searched for symptoms.
+_BYTES_READ = 2**21
+
+
+class _Failure(Exception):
+    """One run did not give a label."""
+
+    def __init__(self, trouble: Trouble, message: str, cause: BaseException, directory: Path) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+        self.message = message
+        self.cause = cause
+        self.directory = directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """In which way a calculation is tried; the fields are those of ``Rung``, and the density to start from."""
+
+    change: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+    bands: float = 1.0
+    ranks: float = 1.0
+    start: Path | None = None
+
+    @property
+    def prepared(self) -> dict[str, Any]:
+        """What is changed in the preparatory run."""
+        return merged(self.change, self.before)
+
+    def after(self, step: Rung) -> _Way:
+        """The way that one rung further leads."""
+        return _Way(
+            change=merged(self.change, step.change),
+            before=step.before,
+            bands=self.bands * step.bands,
+            ranks=self.ranks * step.ranks,
+        )
+
+
+@dataclass
+class _Course:
+    """What one label has taken so far.
+
+    Attributes:
+        runs: what each run took.
+        climbed: what was tried after what, for the record.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    climbed: list[dict[str, Any]] = field(default_factory=list)
+
+    def costs(self) -> dict[str, Any]:
+        """Core-seconds (time on all cores that were held), CPU seconds, and memory in MB."""
+        return {
+            "core_seconds": round(sum(run.wall_s for run in self.runs) * allotted_cores(), 3),
+            "cpu_seconds": round(sum(run.cpu_s for run in self.runs), 3),
+            "peak_memory_MB": round(max((run.peak_memory_MB for run in self.runs), default=0.0), 1),
+        }
+
+
+@dataclass
+class DftReference:
+    """A reference that computes with a density-functional code; see ``alpot.reference.protocol``.
+
+    Attributes:
+        code: the code.
+        dft: the level of theory in physical terms.
+        arguments: what is passed on in the code's own words.
+        described: the same with hashes in place of files.
+        base_directory: folder of the campaign file.
+        keep_density: start each calculation from the density of the one before, if that was of nearly the same frame.
+            What is computed then depends on what was computed before, within the tolerance of self-consistency.
+        is_cheap: never.
+    """
+
+    code: DftCode
+    dft: Dft
+    arguments: Mapping[str, Any]
+    described: Mapping[str, Any]
+    base_directory: Path
+    keep_density: bool = False
+    is_cheap: bool = False
+    _kept: tuple[Atoms, Path] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for key in dotted_keys(self.arguments):
+            setter = next((by for owned, by in self.code.owned.items() if is_below(key, (owned,))), None)
+            if setter is not None:
+                raise ConfigError(f"reference.arguments sets {key}, which {setter} decides; set that instead")
+
+    @property
+    def name(self) -> str:
+        """How the campaign file calls the code."""
+        return self.code.name
+
+    def settings(self) -> dict[str, Any]:
+        """The level of theory: the code, its settings, pseudopotentials by their content."""
+        dft = self.dft.model_dump(mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials"})
+        return {
+            "code": self.name,
+            "version": self.code.level_version,
+            "dft": dft,
+            "pseudopotentials": {element: self._pseudopotential(element)[1] for element in self.dft.pseudopotentials},
+            "arguments": dict(self.described),
+            "energy": "free energy F = E - TS, of which the forces are derivatives",
+        }
+
+    def check(self, elements: Sequence[str]) -> None:
+        """Looks for program, pseudopotentials and elements; see ``ReferenceCalculator.check``."""
+        for element in elements:
+            self._pseudopotential(element)
+        program = self.dft.program or self.code.program
+        if shutil.which(program) is None:
+            raise UsageError(
+                f"reference {self.name!r} needs the program {program!r}, which is not on the PATH; install it with"
+                f" `{self.code.install}`, or say where it is in reference.dft.program"
+            )
+        self.code.check(self.dft)
+        with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
+            frame = Atoms(elements, positions=[(3.0 * i, 0, 0) for i in range(len(elements))], cell=[12] * 3, pbc=True)
+            self._calculation(frame, Path(scratch), _Way())
+
+    def compute(self, atoms: Atoms, directory: Path) -> ReferenceResult:
+        """Computes one frame, climbing the ladder as far as it takes; see ``ReferenceCalculator.compute``."""
+        course = _Course()
+        calculation, reading = self._climb(with_box(atoms), directory, course)
+        if self.keep_density:
+            self._keep(calculation)
+        self._discard(calculation)
+        has_stress = bool(atoms.pbc.all()) and reading.stress is not None
+        return ReferenceResult(
+            energy=reading.energy,
+            forces=reading.forces,
+            stress=reading.stress if has_stress else None,
+            details={**course.costs(), **self._facts(calculation, reading), "ladder": course.climbed},
+        )
+
+    def calculator(self, directory: Path) -> BaseCalculator:
+        """An ASE calculator that starts from the density of its last calculation where that helps."""
+        return ReferenceAsCalculator(replace(self, keep_density=True), directory)
+
+    # ---------------------------------------------------------------------------------------------- the ladder
+
+    def _climb(self, atoms: Atoms, directory: Path, course: _Course) -> tuple[Calculation, Reading]:
+        way, rung = _Way(start=self._start(atoms)), -1
+        while True:
+            try:
+                if way.before:
+                    prepared = self._calculation(atoms, _next(directory, course), replace(way, change=way.prepared))
+                    self._run(prepared, way, course)
+                    way = replace(way, start=prepared.directory)
+                calculation = self._calculation(atoms, _next(directory, course), way)
+                return calculation, self._run(calculation, way, course)
+            except _Failure as failure:
+                trouble = failure.trouble
+                if way.start is not None and not way.before:
+                    course.climbed.append({"after": trouble.symptom, "why": "start from atomic densities instead"})
+                    way = replace(way, start=None)
+                    continue
+                found = self._ladder.next_rung(trouble, rung)
+                if found is None:
+                    raise self._given_up(failure, course) from failure.cause
+                rung, step = found, self._ladder.rung[found]
+                way = way.after(step)
+                course.climbed.append(
+                    {"after": trouble.symptom, **step.model_dump(exclude={"on"}, exclude_defaults=True)}
+                )
+
+    def _run(self, calculation: Calculation, way: _Way, course: _Course) -> Reading:
+        directory = calculation.directory
+        output = directory / self.code.output
+        program = self.dft.program or self.code.program
+        command = with_launcher(self.code.command(calculation, shutil.which(program) or program), share=way.ranks)
+        run = run_program(command, directory, output)
+        course.runs.append(run)
+        try:
+            if run.status != 0:
+                raise OutputError(f"the program ended with status {run.status}")
+            return self.code.read(calculation)
+        except OutputError as error:
+            trouble = self._ladder.diagnose(self._said(directory)) or _unknown(run.status)
+            raise _Failure(trouble, str(error), error, directory) from error
+
+    def _given_up(self, failure: _Failure, course: _Course) -> ReferenceError:
+        tried = f", in {len(course.climbed) + 1} ways" if course.climbed else ""
+        return ReferenceError(
+            f"reference {self.name!r} failed ({failure.trouble.symptom}{tried}): {failure.message}",
+            failure=failure.trouble.failure,
+            evidence=evidence(failure.cause, failure.directory),
+            is_final=failure.trouble.failure in _CERTAIN,
+            details={**course.costs(), "ladder": course.climbed},
+        )
+
+    def _said(self, directory: Path) -> list[str]:
+        """The lines that the code and its launcher have written, as far as they can be looked through."""
+        lines: list[str] = []
+        for name in (STANDARD_ERROR, *self.code.logs, self.code.output):
+            if (directory / name).is_file():
+                with (directory / name).open("rb") as file:
+                    file.seek(max(0, (directory / name).stat().st_size - _BYTES_READ))
+                    lines += file.read().decode(errors="replace").splitlines()
+        return lines
+
+    @cached_property
+    def _ladder(self) -> Ladder:
+        return Ladder.of(self.name)
+
+    # --------------------------------------------------------------------------------------------- one calculation
+
+    def _calculation(self, atoms: Atoms, directory: Path, way: _Way) -> Calculation:
+        directory.mkdir(parents=True, exist_ok=True)
+        calculation = Calculation(
+            atoms=atoms,
+            directory=directory,
+            dft=self.dft,
+            pseudopotentials={element: self._pseudopotential(element)[0] for element in sorted(set(atoms.symbols))},
+            arguments=merged(self.arguments, way.change),
+            kpoints=kpoint_grid(atoms, self.dft.kpoints_per_length),
+            bands=way.bands,
+            start_from=way.start,
+        )
+        self.code.write(calculation)
+        return calculation
+
+    def _pseudopotential(self, element: str) -> tuple[str, str]:
+        if element not in self._found:
+            self._found[element] = self.code.find_pseudopotential(element, self.dft, self.base_directory)
+        return self._found[element]
+
+    @cached_property
+    def _found(self) -> dict[str, tuple[str, str]]:
+        return {}
+
+    def _facts(self, calculation: Calculation, reading: Reading) -> dict[str, Any]:
+        """What is worth keeping with the label; energies in eV, moments in Bohr magnetons."""
+        facts = {"energy": "free_energy", **reading.facts}
+        if reading.smearing_energy is not None:
+            kind, width = calculation.smearing(self.code.smearing_default)
+            zero = at_zero_smearing(reading.energy, reading.smearing_energy, kind)
+            facts |= {"smearing": kind, "smearing_width_eV": width, "energy_at_zero_smearing": zero}
+        if reading.magnetic_moment is not None:
+            facts["magnetic_moment"] = reading.magnetic_moment
+        if reading.magnetic_moments is not None:
+            facts["magnetic_moments"] = reading.magnetic_moments.tolist()
+        return facts
+
+    # ------------------------------------------------------------------------------------------------ the density
+
+    def _start(self, atoms: Atoms) -> Path | None:
+        if self._kept is None:
+            return None
+        former, directory = self._kept
+        is_near = (
+            len(former) == len(atoms)
+            and (former.numbers == atoms.numbers).all()
+            and (former.pbc == atoms.pbc).all()
+            and np.allclose(former.cell.array, atoms.cell.array, rtol=0, atol=1e-6)
+            and np.linalg.norm(former.positions - atoms.positions, axis=1).max() < _NEAR
+        )
+        return directory if is_near else None
+
+    def _keep(self, calculation: Calculation) -> None:
+        place = Path(self._keeping.name) / "kept"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        for name in self.code.restart:
+            if (calculation.directory / name).exists():
+                shutil.move(calculation.directory / name, place / name)
+        self._kept = (calculation.atoms, place)
+
+    @cached_property
+    def _keeping(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="alpot-density-")
+
+    def _discard(self, calculation: Calculation) -> None:
+        """Removes what is large of all runs."""
+        for run in calculation.directory.parent.glob("run-*"):
+            for name in self.code.restart:
+                path = run / name
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+#: Failures that another attempt with the same ladder would end in again.
+_CERTAIN = frozenset({FailureClass.NOT_CONVERGED, FailureClass.UNPHYSICAL_GEOMETRY})
+
+
+def _next(directory: Path, course: _Course) -> Path:
+    """The folder of the next run."""
+    return directory / f"run-{len(course.runs)}"
+
+
+def _unknown(status: int) -> Trouble:
+    failure = of_exit_status(status)
+    if failure is FailureClass.UNKNOWN and status == 0:
+        failure = FailureClass.BAD_OUTPUT
+    return Trouble(failure.value, failure)
+
+
+def at_zero_smearing(free_energy: float, smearing_energy: float, kind: str) -> float:
+    """The energy extrapolated to zero smearing, eV.
+
+    E₀ = ((n + 1) F + E) / (n + 2) with E = F − (−TS), where n is the order of the smearing: 0 for Gaussian and
+    Fermi-Dirac smearing, 1 for Methfessel-Paxton's first order and cold smearing (Kresse and Furthmüller,
+    Computational Materials Science 6, 15 (1996), section 3).
+
+    Args:
+        free_energy: F in eV.
+        smearing_energy: −TS in eV.
+        kind: the smearing.
+    """
+    order = 1 if kind in ("methfessel-paxton", "cold") else 0
+    return free_energy - smearing_energy / (order + 2)

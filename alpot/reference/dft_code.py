@@ -1,0 +1,178 @@
+"""What alpot needs to know of a density-functional code: how to write its input, and how to believe its output.
+
+One small subclass of ``DftCode`` per code. Running, retrying, checking and recording are the same for all of them, see
+``dft.py``. Inputs are written and outputs read by ASE wherever it does that soundly.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.data import ground_state_magnetic_moments
+
+from alpot.config import Dft
+from alpot.errors import ConfigError
+
+#: Width in eV of the Fermi-Dirac smearing with which an open-shell atom is computed where the material has none.
+ATOM_WIDTH = 0.02
+#: Standard widths in eV.
+_COLD_WIDTH, _FERMI_WIDTH = 0.15, 0.1
+
+
+class OutputError(Exception):
+    """An output is not that of a finished, converged calculation of the frame that was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calculation:
+    """One run of a code.
+
+    Attributes:
+        atoms: the frame; non-periodic directions have a box with vacuum.
+        directory: where the code runs and writes.
+        dft: the level of theory in physical terms.
+        pseudopotentials: of each element of the frame, as the code wants it: a file, or a name.
+        arguments: what the user passes on in the code's own words, and what a rung of the ladder changes.
+        kpoints: number of k points along the reciprocal lattice vectors, Gamma-centred.
+        bands: more than 1 asks for this many times the usual number of bands.
+        start_from: directory of a calculation of nearly the same frame, whose density is a good beginning.
+    """
+
+    atoms: Atoms
+    directory: Path
+    dft: Dft
+    pseudopotentials: Mapping[str, str]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    kpoints: tuple[int, int, int] = (1, 1, 1)
+    bands: float = 1.0
+    start_from: Path | None = None
+
+    @property
+    def is_atom(self) -> bool:
+        """An isolated atom: computed with spin, and with the moment of its ground state."""
+        return len(self.atoms) == 1 and not self.atoms.pbc.any()
+
+    @property
+    def has_spin(self) -> bool:
+        """Whether spin-polarised."""
+        return self.dft.spin == "collinear" or self.is_atom
+
+    @property
+    def moments(self) -> np.ndarray:
+        """(n_atoms,) initial magnetic moments in Bohr magnetons."""
+        if self.is_atom:
+            return np.array([float(ground_state_magnetic_moments[self.atoms.numbers[0]])])
+        return np.array([self.dft.magnetic_moments.get(symbol, 0.0) for symbol in self.atoms.symbols])
+
+    def smearing(self, default: str = "cold") -> tuple[str, float]:
+        """Kind and width in eV; ``default``: what the code has for metals."""
+        kind = self.dft.smearing or (default if self.dft.material == "metal" else "none")
+        if kind == "none" and self.is_atom:
+            return "fermi-dirac", ATOM_WIDTH
+        return kind, self.dft.smearing_width or (_FERMI_WIDTH if kind == "fermi-dirac" else _COLD_WIDTH)
+
+    @property
+    def scf_tolerance(self) -> float:
+        """eV, of the whole frame."""
+        return self.dft.scf_tolerance * len(self.atoms)
+
+    def chosen(self, what: str, name: str, known: Mapping[str, Any]) -> Any:
+        """What a code calls something; ``ConfigError`` if it has no such thing."""
+        if name not in known:
+            raise ConfigError(
+                f"reference.dft.{what} = {name!r} is not known for this code; it has {', '.join(known)}. What else it"
+                " can do goes into reference.arguments, in the code's own words"
+            )
+        return known[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What an output says.
+
+    Attributes:
+        energy: eV; the free energy F = E − TS, whose derivatives the forces are.
+        forces: (n_atoms, 3) eV/Å.
+        stress: (6,) eV/Å³, ASE's order and sign, or None.
+        smearing_energy: −TS in eV, None where there is no smearing.
+        positions, cell: (n_atoms, 3) and (3, 3) Å of what was computed, where the output tells.
+        magnetic_moment: of the cell in Bohr magnetons.
+        magnetic_moments: (n_atoms,) in Bohr magnetons.
+        facts: scf_steps, n_kpoints, n_electrons, program and so on, as far as they are told.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray | None = None
+    smearing_energy: float | None = None
+    positions: np.ndarray | None = None
+    cell: np.ndarray | None = None
+    magnetic_moment: float | None = None
+    magnetic_moments: np.ndarray | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class DftCode(ABC):
+    """A code. Instances have no state.
+
+    Attributes:
+        name: how the campaign file calls it, and the name of its file in ``ladders/``.
+        program: what it is usually called on the PATH.
+        install: the command that installs it.
+        level_version: raised by hand when the adapter begins to give other numbers for the same settings.
+        smearing_default: what it has for metals.
+        output: file in the directory that gets standard output.
+        logs: further files in the directory in which it says what went wrong.
+        restart: files and folders in the directory from which another calculation can start.
+        owned: keys of ``arguments`` (dotted) that ``[reference.dft]`` sets, and what sets them.
+        free: keys of ``arguments`` (dotted) that do not change the converged result: a rung of the ladder may change
+            them. A key stands for all below it.
+    """
+
+    name: ClassVar[str]
+    program: ClassVar[str]
+    install: ClassVar[str]
+    level_version: ClassVar[int] = 1
+    smearing_default: ClassVar[str] = "cold"
+    output: ClassVar[str] = "standard_output.txt"
+    logs: ClassVar[tuple[str, ...]] = ()
+    restart: ClassVar[tuple[str, ...]] = ()
+    owned: ClassVar[Mapping[str, str]] = {}
+    free: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def find_pseudopotential(self, element: str, dft: Dft, base_directory: Path) -> tuple[str, str]:
+        """The pseudopotential of an element as the code wants it, and the hash of its content.
+
+        Raises:
+            ConfigError: it is not named, or not there; the message says what to do.
+        """
+
+    @abstractmethod
+    def write(self, calculation: Calculation) -> None:
+        """Writes all input files into ``calculation.directory``, and brings what it starts from.
+
+        Raises:
+            ConfigError: the code cannot do what is asked.
+        """
+
+    @abstractmethod
+    def command(self, calculation: Calculation, program: str) -> Sequence[str]:
+        """The command that runs it there, on one process; MPI is put before it."""
+
+    @abstractmethod
+    def read(self, calculation: Calculation) -> Reading:
+        """What the finished calculation says, in its two places that must agree.
+
+        Raises:
+            OutputError: it is not complete, not converged, or contradicts itself.
+        """
+
+    def check(self, dft: Dft) -> None:  # noqa: B027 - most codes have nothing to add
+        """Further conditions for it to work here; ``UsageError`` if one is not met."""

@@ -1,0 +1,131 @@
+"""What to change when a code fails: a ladder of retries per code, as data in ``ladders/<code>.toml``.
+
+A symptom is what a code says when something goes wrong; it has a class of failure. A rung says for which symptoms it
+helps, and what it changes: only keys that do not touch the converged result (``DftCode.free``), so that the label is
+at the declared level of theory, whichever rung it came from. What would touch it (more smearing, say) may be changed
+for a preparatory run (``before``), whose density the declared calculation starts from.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alpot.errors import FailureClass
+from alpot.reference.failures import SAYINGS
+
+
+class Symptom(BaseModel):
+    """What a code says when something goes wrong.
+
+    Attributes:
+        name: by which rungs refer to it.
+        failure: its class.
+        says: regular expressions, looked for in single lines of the output, whatever their case.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    failure: FailureClass
+    says: tuple[str, ...] = Field(min_length=1)
+
+
+class Rung(BaseModel):
+    """One way of trying again.
+
+    Attributes:
+        on: symptoms for which it helps; names of symptoms or of classes of failure.
+        why: a sentence for people.
+        change: to ``arguments``; kept on later rungs.
+        before: to ``arguments`` in a preparatory run, on top of ``change``.
+        bands: times the usual number of bands, from here on.
+        ranks: share of the MPI ranks that are used from here on: fewer of them need less memory.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on: tuple[str, ...] = Field(min_length=1)
+    why: str
+    change: dict[str, Any] = Field(default_factory=dict)
+    before: dict[str, Any] = Field(default_factory=dict)
+    bands: float = Field(1.0, ge=1)
+    ranks: float = Field(1.0, gt=0, le=1)
+
+    def record(self) -> dict[str, Any]:
+        """What it does, as kept with the label."""
+        return self.model_dump(exclude={"on"}, exclude_defaults=True)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What went wrong: a symptom's name, or the class of failure where no symptom is known; and its class."""
+
+    symptom: str
+    failure: FailureClass
+
+
+class Ladder(BaseModel):
+    """Symptoms in the order in which they are looked for, and rungs in the order in which they are tried."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    symptom: tuple[Symptom, ...] = ()
+    rung: tuple[Rung, ...] = ()
+
+    @classmethod
+    def of(cls, code: str) -> Ladder:
+        """The ladder of a code; one without rungs if it has none."""
+        file = files("alpot.reference").joinpath("ladders", f"{code}.toml")
+        return cls.model_validate(tomllib.loads(file.read_text("utf-8"))) if file.is_file() else cls()
+
+    def diagnose(self, lines: Sequence[str]) -> Trouble | None:
+        """The first symptom found in the lines: those of the code, then what kernels and launchers say."""
+        for symptom in self.symptom:
+            if _is_said(symptom.says, lines):
+                return Trouble(symptom.name, symptom.failure)
+        for pattern, failure in SAYINGS:
+            if _is_said((pattern,), lines):
+                return Trouble(failure.value, failure)
+        return None
+
+    def next_rung(self, trouble: Trouble, after: int) -> int | None:
+        """The number of the next rung, beyond number ``after`` (−1: none yet), that may help."""
+        for number in range(after + 1, len(self.rung)):
+            if {trouble.symptom, trouble.failure.value} & set(self.rung[number].on):
+                return number
+        return None
+
+
+def _is_said(patterns: Iterable[str], lines: Sequence[str]) -> bool:
+    return any(re.search(pattern, line, re.IGNORECASE) for pattern in patterns for line in lines)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` laid over it, table by table; neither is changed."""
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        is_table = isinstance(value, Mapping)
+        result[key] = merged(below if isinstance(below, Mapping) else {}, value) if is_table else value
+    return result
+
+
+def dotted_keys(table: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys of a nested table, ``electrons.mixing_beta`` for instance."""
+    keys: list[str] = []
+    for key, value in table.items():
+        is_table = isinstance(value, Mapping) and bool(value)
+        keys += dotted_keys(value, f"{prefix}{key}.") if is_table else [f"{prefix}{key}"]
+    return keys
+
+
+def is_below(key: str, keys: Iterable[str]) -> bool:
+    """Whether a dotted key is one of ``keys``, or lies below one."""
+    return any(key == other or key.startswith(f"{other}.") for other in keys)
