@@ -17,7 +17,7 @@ from ase.calculators.calculator import BaseCalculator
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference.box import with_box
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, smearing_of
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
 from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
@@ -126,11 +126,15 @@ class DftReference:
 
     def settings(self) -> dict[str, Any]:
         """The level of theory: the code, its settings, pseudopotentials by their content."""
-        dft = self.dft.model_dump(mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials"})
+        said = self.dft.model_dump(
+            mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials", "material"}
+        )
+        kind, width = smearing_of(self.dft, self.code.smearing_default)
+        meant = {"kpoint_density": self.dft.kpoints_per_length, "smearing": kind, "smearing_width": width}
         return {
             "code": self.name,
             "version": self.code.level_version,
-            "dft": dft,
+            "dft": said | meant,
             "pseudopotentials": {element: self._pseudopotential(element)[1] for element in self.dft.pseudopotentials},
             "arguments": dict(self.described),
             "energy": "free energy F = E - TS, of which the forces are derivatives",
