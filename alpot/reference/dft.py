@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -298,7 +299,7 @@ class DftReference:
         return directory if is_near else None
 
     def _keep(self, calculation: Calculation) -> None:
-        place = Path(self._keeping.name) / "kept"
+        place = self._keeping / "kept"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         for name in self.code.restart:
@@ -307,8 +308,11 @@ class DftReference:
         self._kept = (calculation.atoms, place)
 
     @cached_property
-    def _keeping(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="alpot-density-")
+    def _keeping(self) -> Path:
+        """A folder that lives as long as this object; task folders are removed earlier."""
+        folder = Path(tempfile.mkdtemp(prefix="alpot-density-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _discard(self, calculation: Calculation) -> None:
         """Removes what is large of all runs."""
