@@ -230,7 +230,7 @@ class Dft(Table):
     kpoint_density: Positive | None = Field(
         None,
         description="k points in Å: a direction gets this many, divided by the spacing of its lattice planes, rounded"
-        " up, so that cells of all sizes are sampled alike; one where pbc is off. By default 30 for metals, 20 for"
+        " up, so that cells of all sizes are sampled alike; one where pbc is off. By default 40 for metals, 20 for"
         " insulators",
     )
     smearing: Literal["cold", "methfessel-paxton", "gaussian", "fermi-dirac", "none"] | None = Field(
@@ -239,7 +239,8 @@ class Dft(Table):
         " has it, and none for insulators",
     )
     smearing_width: Positive | None = Field(
-        None, description="width of the smearing in eV (fermi-dirac: k_B T); by default 0.15, with fermi-dirac 0.1"
+        None,
+        description="width of the smearing in eV (fermi-dirac: k_B T); by default 0.27 (0.02 Ry), with fermi-dirac 0.1",
     )
     spin: Literal["none", "collinear"] = Field("none", description="spin polarisation")
     magnetic_moments: dict[Element, float] = Field(
@@ -278,7 +279,7 @@ class Dft(Table):
     @property
     def kpoints_per_length(self) -> float:
         """``kpoint_density`` in Å, by default that of the material."""
-        return self.kpoint_density or (30.0 if self.material == "metal" else 20.0)
+        return self.kpoint_density or (40.0 if self.material == "metal" else 20.0)
 
 
 class Reference(Table):

@@ -22,7 +22,7 @@ from alpot.errors import ConfigError
 #: Width in eV of the Fermi-Dirac smearing with which an open-shell atom is computed where the material has none.
 ATOM_WIDTH = 0.02
 #: Standard widths in eV.
-_COLD_WIDTH, _FERMI_WIDTH = 0.15, 0.1
+_COLD_WIDTH, _FERMI_WIDTH = 0.27, 0.1
 
 
 def smearing_of(dft: Dft, default: str) -> tuple[str, float]:
