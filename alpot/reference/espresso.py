@@ -264,9 +264,6 @@ def _element(file: str) -> str | None:
 
 def _valence(file: str) -> float:
     """Valence electrons of a pseudopotential; 1 where its format does not tell as UPF does."""
-    for line in Path(file).read_text(errors="replace").splitlines():
-        if "z_valence" in line:
-            return float(line.split("=")[1].strip(" \"'/>"))
-        if "Z valence" in line:
-            return float(line.split()[0])
-    return 1.0
+    text = Path(file).read_text(errors="replace")
+    found = re.search(r'\bz_valence\s*=\s*"\s*([^"\s]+)|^\s*(\S+)\s+Z valence', text, re.MULTILINE)
+    return 1.0 if found is None else float(found[1] or found[2])
