@@ -30,6 +30,7 @@ _SMEARINGS = {"cold": "cold", "methfessel-paxton": "mp", "gaussian": "gauss", "f
 _SMEARINGS_TOLD = {"mv": "cold", "mp": "mp", "gaussian": "gauss", "fd": "fd"}
 #: ASE converts the log with the constants of 2006.
 _RYDBERG_RATIO = Rydberg / create_units("2006")["Ry"]
+_UPF_VALENCE = r'\bz_valence\s*=\s*"\s*([^"\s]+)|^\s*(\d\S*)\s+Z valence'
 _XML = Path("out/alpot.xml")
 
 
@@ -70,6 +71,7 @@ class Espresso(DftCode):
             hint=f'"{element}.UPF"',
             install="pseudopotentials are at pseudo-dojo.org and materialscloud.org (SSSP)",
         )
+        _valence(path)  # which it must tell
         told = _element(path)
         if told not in (None, element):
             raise ConfigError(
@@ -130,8 +132,7 @@ class Espresso(DftCode):
     @staticmethod
     def _bands(calculation: Calculation) -> int:
         """pw.x's own rule for metals, which insulators that melt need too; more where the ladder says so."""
-        files = calculation.pseudopotentials
-        occupied = 0.5 * (sum(_valence(files[symbol]) for symbol in calculation.atoms.symbols) - calculation.dft.charge)
+        occupied = 0.5 * _electrons(calculation)
         spare = 0.0 if calculation.smearing()[0] == "none" else max(0.2 * occupied, 4.0)
         return math.ceil(occupied + spare * (1 + 4 * (calculation.bands - 1)))
 
@@ -171,6 +172,7 @@ class Espresso(DftCode):
         as_declared("ecutrho", float(told("output/basis_set/ecutrho")), system["ecutrho"] / 2)
         as_declared("tot_charge", float(told("input/bands/tot_charge")), float(system["tot_charge"]))
         as_declared("occupations", told("input/bands/occupations"), system["occupations"])
+        as_declared("number of electrons", float(told("output/band_structure/nelec")), _electrons(calculation))
         as_declared("spin", told("output/magnetization/lsda"), "true" if system.get("nspin") == 2 else "false")
         if told("output/dft/functional") in _FUNCTIONALS.values():  # it has other names for others
             as_declared("functional", told("output/dft/functional"), system["input_dft"].lower())
@@ -262,8 +264,19 @@ def _element(file: str) -> str | None:
     return None if found is None else found[1] or found[2]
 
 
+def _electrons(calculation: Calculation) -> float:
+    valence = {symbol: _valence(file) for symbol, file in calculation.pseudopotentials.items()}
+    return sum(valence[symbol] for symbol in calculation.atoms.symbols) - calculation.dft.charge
+
+
 def _valence(file: str) -> float:
-    """Valence electrons of a pseudopotential; 1 where its format does not tell as UPF does."""
+    """Valence electrons of a pseudopotential in the format UPF, or that of Goedecker, Teter and Hutter (gth)."""
     text = Path(file).read_text(errors="replace")
-    found = re.search(r'\bz_valence\s*=\s*"\s*([^"\s]+)|^\s*(\S+)\s+Z valence', text, re.MULTILINE)
-    return 1.0 if found is None else float(found[1] or found[2])
+    pattern = r"\A.*\n\s*\d\S*\s+(\d\S*)()" if file.lower().endswith(".gth") else _UPF_VALENCE
+    found = re.search(pattern, text, re.MULTILINE)
+    if found is None:
+        raise ConfigError(
+            f"the pseudopotential {file} does not say how many valence electrons it has, as UPF files do; pw.x comes"
+            " with upfconv.x, which converts older formats"
+        )
+    return float(found[1] or found[2])
