@@ -18,6 +18,7 @@ from alpot.errors import ConfigError
 from alpot.reference.cp2k_data import kind_entries, names, valence
 from alpot.reference.cp2k_output import read_files, read_log
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.functionals import libxc_parts
 from alpot.reference.ladder import merged
 from alpot.reference.witnesses import agreed
 
@@ -31,7 +32,6 @@ _FUNCTIONALS: dict[str, dict[str, dict[str, str]]] = {
     "SCAN": {"MGGA_X_SCAN": {}, "MGGA_C_SCAN": {}},
     "r2SCAN": {"MGGA_X_R2SCAN": {}, "MGGA_C_R2SCAN": {}},
 }
-_LIBXC = re.compile(r"(LDA|GGA|MGGA)_[A-Z0-9_]+(\+(LDA|GGA|MGGA)_[A-Z0-9_]+)*")
 _RESTARTS = ("alpot-RESTART.wfn", "alpot-RESTART.kp")
 _XC, _DFT, _SCF = "FORCE_EVAL.DFT.XC.XC_FUNCTIONAL", "FORCE_EVAL.DFT", "FORCE_EVAL.DFT.SCF"
 
@@ -46,8 +46,8 @@ class Cp2k(DftCode):
     output = "alpot.out"
     restart = _RESTARTS
     owned: ClassVar[dict[str, str]] = {
-        **{key: "alpot" for key in ("GLOBAL.RUN_TYPE", "GLOBAL.PROJECT", "GLOBAL.PRINT_LEVEL", "MOTION", "EXT_RESTART")},
-        **{key: "alpot" for key in ("FORCE_EVAL.METHOD", "FORCE_EVAL.STRESS_TENSOR", "FORCE_EVAL.PRINT")},
+        **dict.fromkeys(("GLOBAL.RUN_TYPE", "GLOBAL.PROJECT", "GLOBAL.PRINT_LEVEL", "MOTION", "EXT_RESTART"), "alpot"),
+        **dict.fromkeys(("FORCE_EVAL.METHOD", "FORCE_EVAL.STRESS_TENSOR", "FORCE_EVAL.PRINT"), "alpot"),
         **{f"{_DFT}.{key}": "alpot" for key in ("BASIS_SET_FILE_NAME", "POTENTIAL_FILE_NAME", "WFN_RESTART_FILE_NAME")},
         f"{_DFT}.MGRID.CUTOFF": "reference.dft.cutoff",
         f"{_DFT}.KPOINTS": "reference.dft.kpoint_density",
@@ -111,7 +111,7 @@ def _sections(calculation: Calculation) -> dict[str, Any]:
     scf: dict[str, Any] = {"EPS_SCF": 0.1 * dft.scf_tolerance, "MAX_SCF": 100, "SCF_GUESS": "ATOMIC"}
     scf["MIXING"] = {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.4, "NBROYDEN": 8}
     if kind != "none":
-        method = calculation.chosen("smearing", kind, {"fermi-dirac": "FERMI_DIRAC", "none": ""})
+        method = calculation.chosen("smearing", kind, {"fermi-dirac": "FERMI_DIRAC"})
         scf["SMEAR"] = {"METHOD": method, "ELECTRONIC_TEMPERATURE": f"[K] {width / kB!r}"}
         scf["ADDED_MOS"] = math.ceil(max(0.1 * electrons, 4.0) * (1 + 4 * (calculation.bands - 1)))
     functional = _functional(calculation)
@@ -158,12 +158,10 @@ def _kind(calculation: Calculation, element: str) -> dict[str, Any]:
 
 
 def _functional(calculation: Calculation) -> dict[str, dict[str, str]]:
-    name = calculation.dft.functional
-    if _LIBXC.fullmatch(name):
-        return {part: {} for part in name.split("+")}
-    found: dict[str, dict[str, str]] = calculation.chosen(
-        "functional", name, _FUNCTIONALS | {"those of libxc, e.g. GGA_X_B86_R+GGA_C_PBE": {}}
-    )
+    parts = libxc_parts(calculation.dft.functional)
+    if parts:
+        return {part: {} for part in parts}
+    found: dict[str, dict[str, str]] = calculation.chosen("functional", calculation.dft.functional, _FUNCTIONALS)
     return found
 
 
