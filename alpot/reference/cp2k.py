@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ase.io import write
-from ase.units import kB
+from ase.units import Hartree, kB
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
 from alpot.reference.cp2k_data import kind_entries, names, valence
-from alpot.reference.cp2k_output import read_files, read_log
+from alpot.reference.cp2k_output import count_electrons, read_files, read_log, told_number
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.functionals import libxc_parts
 from alpot.reference.ladder import merged
-from alpot.reference.witnesses import agreed
+from alpot.reference.witnesses import agree, agreed
 
 #: Sections of XC_FUNCTIONAL: CP2K's own and those of libxc, with what stands in them.
 _FUNCTIONALS: dict[str, dict[str, dict[str, str]]] = {
@@ -44,6 +44,7 @@ class Cp2k(DftCode):
     install = "apt-get install cp2k cp2k-data, or: conda install -c conda-forge cp2k"
     smearing_default = "fermi-dirac"
     output = "alpot.out"
+    witness = ("alpot-pos-1.xyz", "alpot-frc-1.xyz", "alpot-1.cell", "alpot-1.stress")
     restart = _RESTARTS
     owned: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("GLOBAL.RUN_TYPE", "GLOBAL.PROJECT", "GLOBAL.PRINT_LEVEL", "MOTION", "EXT_RESTART"), "alpot"),
@@ -75,8 +76,7 @@ class Cp2k(DftCode):
                     shutil.copy(calculation.start_from / name, calculation.directory / name)
         write(calculation.directory / "start.xyz", calculation.atoms, format="xyz", fmt="%22.15f")
         (calculation.directory / "GTH").write_text("\n".join(calculation.pseudopotentials.values()))
-        sections = merged(_sections(calculation), calculation.arguments)
-        (calculation.directory / "alpot.inp").write_text("\n".join(_lines(sections)) + "\n")
+        (calculation.directory / "alpot.inp").write_text("\n".join(_lines(_asked(calculation))) + "\n")
 
     def command(self, calculation: Calculation, program: str) -> Sequence[str]:
         """See ``DftCode``."""
@@ -93,6 +93,7 @@ class Cp2k(DftCode):
         if "Add more MOs" in text:
             raise OutputError("CP2K had too few bands for the smearing: Add more MOs")
         try:
+            _as_declared(text, calculation)
             reading, witness = read_log(text, calculation), read_files(calculation)
         except (ArithmeticError, LookupError, OSError, ValueError) as error:
             raise OutputError(f"the output of CP2K cannot be read: {type(error).__name__}: {error}") from error
@@ -100,12 +101,42 @@ class Cp2k(DftCode):
         return agreed(calculation, reading, witness, energy=1e-8, forces=1e-8, stress=1e-10)
 
 
+def _asked(calculation: Calculation) -> dict[str, Any]:
+    return merged(_sections(calculation), calculation.arguments)
+
+
+def _as_declared(text: str, calculation: Calculation) -> None:
+    """The log repeats the level of theory; tolerances are its last digits."""
+    scf = _asked(calculation)["FORCE_EVAL"]["DFT"]["SCF"]
+    cutoff = told_number(text, r"QS\| Density cutoff \[a\.u\.\]:")
+    agree("cutoff of the density in Hartree", cutoff, calculation.dft.cutoff / Hartree, 0.051)
+    agree(
+        "threshold of self-consistency",
+        told_number(text, "eps_scf:"),
+        float(scf["EPS_SCF"]),
+        0.01 * float(scf["EPS_SCF"]),
+    )
+    if "SMEAR" in scf:
+        temperature = float(scf["SMEAR"]["ELECTRONIC_TEMPERATURE"].removeprefix("[K]"))
+        agree("electronic temperature in K", told_number(text, r"Electronic temperature \[K\]:"), temperature, 0.1)
+    elif "Electronic temperature" in text:
+        raise OutputError("CP2K has smeared the occupations, which it was not asked for")
+    agree("number of electrons", count_electrons(text), _electrons(calculation), 1e-9)
+
+
+def _electrons(calculation: Calculation) -> int:
+    valences = (valence(calculation.pseudopotentials[symbol]) for symbol in calculation.atoms.symbols)
+    return sum(valences) - round(calculation.dft.charge)
+
+
 def _sections(calculation: Calculation) -> dict[str, Any]:
     """The whole input as nested tables."""
     dft, atoms = calculation.dft, calculation.atoms
     if dft.density_cutoff is not None:
         raise ConfigError("cp2k has one cutoff, that of the density: set reference.dft.cutoff, not density_cutoff")
-    electrons = sum(valence(calculation.pseudopotentials[symbol]) for symbol in atoms.symbols) - dft.charge
+    if dft.charge != round(dft.charge):
+        raise ConfigError(f"reference.dft.charge = {dft.charge:g}: cp2k wants a whole number")
+    electrons = _electrons(calculation)
     kind, width = calculation.smearing("fermi-dirac")
     # CP2K judges by the largest change of the density matrix; the energy is then converged to about this.
     scf: dict[str, Any] = {"EPS_SCF": 0.1 * dft.scf_tolerance, "MAX_SCF": 100, "SCF_GUESS": "ATOMIC"}
@@ -124,7 +155,7 @@ def _sections(calculation: Calculation) -> dict[str, Any]:
         level["KPOINTS"] = {"SCHEME": "GENERAL", "UNITS": "B_VECTOR", "KPOINT": _kpoints(*calculation.kpoints)}
     if calculation.has_spin:
         unpaired = round(abs(calculation.moments.sum()))
-        level |= {"UKS": True, "MULTIPLICITY": 1 + unpaired + (round(electrons) - unpaired) % 2}
+        level |= {"UKS": True, "MULTIPLICITY": 1 + unpaired + (electrons - unpaired) % 2}
     if calculation.start_from is not None:
         name = _RESTARTS[0 if calculation.kpoints == (1, 1, 1) else 1]
         level["WFN_RESTART_FILE_NAME"] = name

@@ -69,9 +69,20 @@ def read_log(text: str, calculation: Calculation) -> Reading:
             "program": _one(text, r"CP2K\| version string: +(.+)"),
             "scf_steps": int(_one(text, r"SCF run converged in +(\d+) steps")),
             "n_kpoints": int(_one(text, r"BRILLOUIN\| List of Kpoints .* (\d+)") if "BRILLOUIN|" in text else 1),
-            "n_electrons": sum(int(count) for count in re.findall(r"^ *Number of electrons: +(\d+)$", text, re.M)),
+            "n_electrons": count_electrons(text),
         },
     )
+
+
+def told_number(text: str, title: str) -> float:
+    """The one number that stands behind a title."""
+    ((number,),) = _rows(text, rf"(?:.* )?{title} +([-+.\dE]+)", 1)
+    return float(number)
+
+
+def count_electrons(text: str) -> int:
+    """Of both spins, which have a line each."""
+    return sum(int(count) for (count,) in _rows(text, r"Number of electrons: +(\d+)"))
 
 
 def _smearing_energy(text: str) -> float | None:

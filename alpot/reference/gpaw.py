@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -16,12 +17,12 @@ from alpot.errors import ConfigError, UsageError
 from alpot.reference import gpaw_job
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.functionals import libxc_parts
-from alpot.reference.gpaw_output import read_log, read_results
+from alpot.reference.gpaw_output import read_log, read_results, told
 from alpot.reference.inputs import content_hash
 from alpot.reference.ladder import merged
 from alpot.reference.launcher import with_launcher
 from alpot.reference.pseudopotentials import folders_of, named_pseudopotential
-from alpot.reference.witnesses import agreed
+from alpot.reference.witnesses import agree, agreed
 
 _FUNCTIONALS = {
     "LDA": "LDA", "PBE": "PBE", "PBEsol": "PBEsol", "RPBE": "RPBE", "revPBE": "revPBE",
@@ -43,6 +44,7 @@ class Gpaw(DftCode):
     program = sys.executable
     install = "apt-get install libxc-dev libopenblas-dev gcc libopenmpi-dev; pip install gpaw"
     output = "standard_output.txt"
+    witness = ("results.json", "gpaw.txt")
     logs = ("gpaw.txt",)
     owned: ClassVar[dict[str, str]] = {
         "mode": "reference.dft.cutoff",
@@ -91,7 +93,7 @@ class Gpaw(DftCode):
         """See ``DftCode``; it starts from atomic densities always, its files of densities are no beginning."""
         atoms = calculation.atoms
         settings = {
-            "parameters": merged(_parameters(calculation), calculation.arguments),
+            "parameters": _asked(calculation),
             "symbols": list(atoms.symbols),
             "positions": atoms.positions.tolist(),
             "cell": atoms.cell.array.tolist(),
@@ -117,13 +119,11 @@ class Gpaw(DftCode):
         if len(re.findall(r"^Converged in \d+ steps$", text, re.MULTILINE)) != 1:
             raise OutputError("the self-consistent field of GPAW did not converge")
         try:
+            _as_declared(text, calculation)
             witness = read_log(text, calculation)
             reading = read_results(json.loads((calculation.directory / _RESULTS).read_text("utf-8")), witness)
         except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
             raise OutputError(f"the output of GPAW cannot be read: {type(error).__name__}: {error}") from error
-        used = re.findall(r"^ *file: +(\S.*)$", text, re.MULTILINE)
-        if sorted(used) != sorted(calculation.pseudopotentials.values()):
-            raise OutputError(f"GPAW used other PAW data sets than those asked for: {', '.join(used)}")
         # The last printed digits: energy 6, forces 5, stress 6.
         return agreed(calculation, reading, witness, energy=1e-6, forces=1e-5, stress=1e-6)
 
@@ -139,6 +139,24 @@ def _setup_folders(dft: Dft, base_directory: Path) -> list[Path]:
         data = find_spec("gpaw_data")
         folders += [Path(place) / "setups" for place in (data.submodule_search_locations or [] if data else [])]
     return folders
+
+
+def _asked(calculation: Calculation) -> dict[str, Any]:
+    return merged(_parameters(calculation), calculation.arguments)
+
+
+def _as_declared(text: str, calculation: Calculation) -> None:
+    """The log repeats the level of theory; tolerances are its last digits."""
+    asked = _asked(calculation)
+    agree("cutoff", told(text, r"^Cutoff: (\S+) eV$"), calculation.dft.cutoff, 0.051)
+    agree("number of k points", told(text, r"^  Number of BZ points: (\d+)$"), math.prod(calculation.kpoints), 0.1)
+    agree("charge", told(text, r"^  Charge: (\S+) "), calculation.dft.charge, 1e-3)
+    agree("width of the smearing", told(text, r"^    width: (\S+)  # eV$"), asked["occupations"].get("width"), 1e-4)
+    if not re.search(rf"^  name: {re.escape(asked['xc'])}( |$)", text, re.MULTILINE):
+        raise OutputError(f"GPAW does not say that its functional is {asked['xc']}, as asked for")
+    used = re.findall(r"^ *file: +(\S.*)$", text, re.MULTILINE)
+    if sorted(used) != sorted(calculation.pseudopotentials.values()):
+        raise OutputError(f"GPAW used other PAW data sets than those asked for: {', '.join(used)}")
 
 
 def _parameters(calculation: Calculation) -> dict[str, Any]:

@@ -51,12 +51,15 @@ def read_log(text: str, calculation: Calculation) -> Reading:
         found = _between(text, "^Total magnetic moment:", "$")
         moment = float(found.strip(" ()").split(",")[-1])
         moments = _table(_between(text, "^Local magnetic moments", r"\n\n"), rf"{_ROW}  # .*", n_atoms)[:, 2]
+    frame = _between(text, "^Atoms  #", r"\n\n")
+    if re.findall(r"^\| +\d+ \| +([A-Z][a-z]?) ", frame, re.MULTILINE) != list(calculation.atoms.symbols):
+        raise OutputError("the log of GPAW has not the atoms that were asked for")
     return Reading(
         energy=energy,
         forces=_table(_between(text, "^Forces  # eV/Ang", r"\n\n"), rf"{_ROW}  # .*", n_atoms),
         stress=stress,
-        smearing_energy=None if "occupations" not in text else entropy,
-        positions=_table(_between(text, "^Atoms  #", r"\n\n"), rf"\| +\d+ \| +[A-Z][a-z]? {_ROW}.*", n_atoms),
+        smearing_energy=None if told(text, r"^    width: (\S+)  # eV$") is None else entropy,
+        positions=_table(frame, rf"\| +\d+ \| +[A-Z][a-z]? {_ROW}.*", n_atoms),
         cell=_table(_between(text, "^Unit cell  #", r"\n\n"), rf"\| +(?:yes|no) {_ROW}.*", 3),
         magnetic_moment=moment,
         magnetic_moments=moments,
@@ -66,6 +69,14 @@ def read_log(text: str, calculation: Calculation) -> Reading:
             "n_electrons": float(_between(text, "^  Valence electrons: ", "$")),
         },
     )
+
+
+def told(text: str, pattern: str) -> float | None:
+    """The number in the one line that matches; None where there is no such line."""
+    found = re.findall(pattern, text, re.MULTILINE)
+    if len(found) > 1:
+        raise OutputError(f"the log of GPAW has {len(found)} lines that match {pattern!r}")
+    return float(found[0]) if found else None
 
 
 def _between(text: str, begin: str, end: str) -> str:
