@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 from xml.etree import ElementTree
@@ -29,8 +30,9 @@ _FUNCTIONALS = {
 _SMEARINGS = {"cold": "cold", "methfessel-paxton": "mp", "gaussian": "gauss", "fermi-dirac": "fd"}
 _SMEARINGS_TOLD = {"mv": "cold", "mp": "mp", "gaussian": "gauss", "fd": "fd"}
 #: ASE converts the log with the constants of 2006.
-_RYDBERG_RATIO = Rydberg / create_units("2006")["Ry"]
-_UPF_VALENCE = r'\bz_valence\s*=\s*"\s*([^"\s]+)|^\s*(\d\S*)\s+Z valence'
+_OLD = create_units("2006")
+_FORCE_RATIO = (Rydberg / Bohr) / (_OLD["Ry"] / _OLD["Bohr"])
+_STRESS_RATIO = (Rydberg / Bohr**3) / (_OLD["Ry"] / _OLD["Bohr"] ** 3)
 _XML = Path("out/alpot.xml")
 
 
@@ -122,7 +124,7 @@ class Espresso(DftCode):
             "conv_thr": calculation.scf_tolerance / Rydberg, "mixing_beta": 0.7, "electron_maxstep": 100,
         }  # fmt: skip
         if calculation.start_from is not None:
-            electrons["startingpot"] = "file"
+            electrons |= {"startingpot": "file", "startingwfc": "file"}
         control: dict[str, Any] = {
             "calculation": "scf", "prefix": "alpot", "outdir": "out", "pseudo_dir": ".", "disk_io": "low",
             "tprnfor": True, "tstress": True,
@@ -244,8 +246,8 @@ def _of_log(log: Path, text: str) -> Reading:
     }
     return Reading(
         energy=float(energy) * Rydberg,
-        forces=results["forces"] * _RYDBERG_RATIO,
-        stress=results["stress"] * _RYDBERG_RATIO,
+        forces=results["forces"] * _FORCE_RATIO,
+        stress=results["stress"] * _STRESS_RATIO,
         smearing_energy=None if smearing is None else smearing * Rydberg,
         positions=frames[0].positions,
         cell=frames[0].cell.array,
@@ -272,14 +274,11 @@ def _electrons(calculation: Calculation) -> float:
     return sum(valence[symbol] for symbol in calculation.atoms.symbols) - calculation.dft.charge
 
 
+@cache
 def _valence(file: str) -> float:
-    """Valence electrons of a pseudopotential in the format UPF, or that of Goedecker, Teter and Hutter (gth)."""
+    """Valence electrons of a pseudopotential, in the words of UPF 2, UPF 1, or the second line of the GTH format."""
     text = Path(file).read_text(errors="replace")
-    pattern = r"\A.*\n\s*\d\S*\s+(\d\S*)()" if file.lower().endswith(".gth") else _UPF_VALENCE
-    found = re.search(pattern, text, re.MULTILINE)
-    if found is None:
-        raise ConfigError(
-            f"the pseudopotential {file} does not say how many valence electrons it has, as UPF files do; pw.x comes"
-            " with upfconv.x, which converts older formats"
-        )
-    return float(found[1] or found[2])
+    for pattern in (r'z_valence\s*=\s*["\']\s*([\d.Ee+]+)', r"([\d.]+)\s+Z valence", r"\A.*\n\s*[\d.]+\s+([\d.]+)\s"):
+        if found := re.search(pattern, text):
+            return float(found[1])
+    raise ConfigError(f"reference.dft.pseudopotentials: {file} does not say how many valence electrons it is for")
