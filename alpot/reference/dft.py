@@ -21,7 +21,7 @@ from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
 from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
-from alpot.reference.launcher import allotted_cores, with_launcher
+from alpot.reference.launcher import allotted_cores, allotted_ranks, with_launcher
 from alpot.reference.program import STANDARD_ERROR, Run, run_program
 from alpot.reference.protocol import ReferenceResult
 from alpot.reference.reference_calculator import ReferenceAsCalculator
@@ -118,6 +118,10 @@ class DftReference:
             setter = next((by for owned, by in self.code.owned.items() if is_below(key, (owned,))), None)
             if setter is not None:
                 raise ConfigError(f"reference.arguments sets {key}, which {setter} decides; set that instead")
+        if self.code.is_periodic and self.dft.cutoff is None:
+            raise ConfigError(f"reference.code = {self.name!r} needs reference.dft.cutoff in eV, e.g. cutoff = 400.0")
+        if not self.code.is_periodic and self.dft.cutoff is not None:
+            raise ConfigError(f"reference.dft.cutoff has no meaning for reference.code = {self.name!r}; remove it")
 
     @property
     def name(self) -> str:
@@ -148,7 +152,8 @@ class DftReference:
             )
         self.code.check(self.dft)
         with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
-            frame = Atoms(elements, positions=[(3.0 * i, 0, 0) for i in range(len(elements))], cell=[12] * 3, pbc=True)
+            positions = [(3.0 * i, 0, 0) for i in range(len(elements))]
+            frame = Atoms(elements, positions=positions, cell=[12] * 3, pbc=self.code.is_periodic)
             self._calculation(frame, Path(scratch), _Way())
 
     def compute(self, atoms: Atoms, directory: Path) -> ReferenceResult:
@@ -201,7 +206,9 @@ class DftReference:
         directory = calculation.directory
         output = directory / self.code.output
         program = self.dft.program or self.code.program
-        command = with_launcher(self.code.command(calculation, shutil.which(program) or program), share=way.ranks)
+        command = self.code.command(calculation, shutil.which(program) or program)
+        if not self.code.starts_ranks:
+            command = with_launcher(command, share=way.ranks)
         run = run_program(command, directory, output)
         course.runs.append(run)
         try:
@@ -239,6 +246,8 @@ class DftReference:
     # --------------------------------------------------------------------------------------------- one calculation
 
     def _calculation(self, atoms: Atoms, directory: Path, way: _Way) -> Calculation:
+        if atoms.pbc.any() and not self.code.is_periodic:
+            raise ConfigError(f"{self.name} computes without periodic boundaries; a frame has pbc {atoms.pbc.tolist()}")
         directory.mkdir(parents=True, exist_ok=True)
         calculation = Calculation(
             atoms=atoms,
@@ -248,6 +257,7 @@ class DftReference:
             arguments=merged(self.arguments, way.change),
             kpoints=kpoint_grid(atoms, self.dft.kpoints_per_length),
             bands=way.bands,
+            ranks=allotted_ranks(way.ranks),
             start_from=way.start,
         )
         self.code.write(calculation)

@@ -29,6 +29,14 @@ class OutputError(Exception):
     """An output is not that of a finished, converged calculation of the frame that was asked for."""
 
 
+def in_lower_case(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a code that takes its keys in any case, in which they could be set twice."""
+    for key in arguments:
+        if key != key.lower():
+            raise ConfigError(f"reference.arguments.{key}: write the key in lower case, {key.lower()}")
+    return arguments
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calculation:
     """One run of a code.
@@ -41,6 +49,7 @@ class Calculation:
         arguments: what the user passes on in the code's own words, and what a rung of the ladder changes.
         kpoints: number of k points along the reciprocal lattice vectors, Gamma-centred.
         bands: more than 1 asks for this many times the usual number of bands.
+        ranks: MPI ranks, for codes that start them by themselves.
         start_from: directory of a calculation of nearly the same frame, whose density is a good beginning.
     """
 
@@ -51,7 +60,14 @@ class Calculation:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     kpoints: tuple[int, int, int] = (1, 1, 1)
     bands: float = 1.0
+    ranks: int = 1
     start_from: Path | None = None
+
+    @property
+    def cutoff(self) -> float:
+        """eV; every periodic code has one, see ``DftCode.is_periodic``."""
+        assert self.dft.cutoff is not None
+        return self.dft.cutoff
 
     @property
     def is_atom(self) -> bool:
@@ -127,6 +143,8 @@ class DftCode(ABC):
         install: the command that installs it.
         level_version: raised by hand when the adapter begins to give other numbers for the same settings.
         smearing_default: what it has for metals.
+        is_periodic: it computes periodic frames, with a cutoff; otherwise molecules only, without one.
+        starts_ranks: it starts its MPI ranks by itself, ``Calculation.ranks`` of them.
         output: file in the directory that gets standard output.
         logs: further files in the directory in which it says what went wrong.
         restart: files and folders in the directory from which another calculation can start.
@@ -140,6 +158,8 @@ class DftCode(ABC):
     install: ClassVar[str]
     level_version: ClassVar[int] = 1
     smearing_default: ClassVar[str] = "cold"
+    is_periodic: ClassVar[bool] = True
+    starts_ranks: ClassVar[bool] = False
     output: ClassVar[str] = "standard_output.txt"
     logs: ClassVar[tuple[str, ...]] = ()
     restart: ClassVar[tuple[str, ...]] = ()

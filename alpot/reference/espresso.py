@@ -91,8 +91,8 @@ class Espresso(DftCode):
         kind, width = calculation.smearing()
         system: dict[str, Any] = {
             "nbnd": self._bands(calculation),
-            "ecutwfc": dft.cutoff / Rydberg,
-            "ecutrho": (dft.density_cutoff or 4 * dft.cutoff) / Rydberg,
+            "ecutwfc": calculation.cutoff / Rydberg,
+            "ecutrho": (dft.density_cutoff or 4 * calculation.cutoff) / Rydberg,
             "input_dft": _FUNCTIONALS.get(dft.functional, dft.functional),
             "tot_charge": dft.charge,
         }
