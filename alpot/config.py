@@ -562,7 +562,10 @@ class Resources(Table):
         "laptop", description="name of a platform: laptop, slurm, pbs, lsf, parsl, or one from an installed plug-in"
     )
     workers: int | None = Field(
-        None, ge=1, description="laptop: tasks that run at the same time; by default one per processor core"
+        None, ge=1, description="laptop: tasks that run at the same time; by default as many as there are cores for"
+    )
+    ranks: int = Field(
+        1, ge=1, description="laptop: MPI ranks of one reference calculation, started with mpirun if there are several"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where potentials are trained and explored; auto takes a GPU where there is one"

@@ -54,7 +54,7 @@ def test_template_without_an_embedded_reference_must_be_filled_in():
     assert "# REPLACE" in text
     complaint = _complaint(text)
     assert complaint.startswith("al.toml: table [reference], key code: is missing")
-    assert "name of a reference calculator (emt, lj, eam, ani" in complaint
+    assert "name of a reference calculator (espresso, gpaw, cp2k, abinit" in complaint
     filled = text.replace('# code = "..."', 'code = "lj"')
     assert parse_campaign(filled, "filled").reference.code == "lj"
 

@@ -129,7 +129,8 @@ def _explain(error: Exception) -> dict[str, Any]:
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     evidence = "\n".join(lines[-_EVIDENCE_LINES:])
     if isinstance(error, ReferenceError):
-        return {"failure": error.failure, "message": error.message, "evidence": error.evidence or evidence}
+        told = {"failure": error.failure, "message": error.message, "evidence": error.evidence or evidence}
+        return told | {"is_final": error.is_final}
     failure = _of_the_machine(error)
     if failure is not None:
         return {"failure": failure, "message": str(error), "evidence": evidence}

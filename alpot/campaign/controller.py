@@ -228,7 +228,8 @@ class Controller:
     def _take_in(self, task: Task, result: Result) -> None:
         if result["status"] == "failed":
             failure = FailureClass(result["failure"])
-            self._commit(events.task_failed(task, failure, result["message"], result["evidence"]))
+            is_final = result.get("is_final", False)
+            self._commit(events.task_failed(task, failure, result["message"], result["evidence"], is_final=is_final))
             return
         if result["status"] == "interrupted":
             self._commit(events.task_interrupted(task, result["progress"]))

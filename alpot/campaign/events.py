@@ -154,9 +154,11 @@ def task_finished(task: Task, summary: dict[str, Any], seconds: float) -> Event:
     return Event(kind="task_finished", payload={"id": task.id, "summary": summary, "seconds": seconds})
 
 
-def task_failed(task: Task, failure: FailureClass, message: str, evidence: str = "") -> Event:
-    """The work of an attempt failed; whether there will be another is decided later."""
-    details = {"failure": failure.value, "message": message, "evidence": evidence}
+def task_failed(
+    task: Task, failure: FailureClass, message: str, evidence: str = "", *, is_final: bool = False
+) -> Event:
+    """The work of an attempt failed; ``is_final``: another would end alike. Otherwise that is decided later."""
+    details = {"failure": failure.value, "message": message, "evidence": evidence, "is_final": is_final}
     return Event(kind="task_failed", payload={"id": task.id, "attempt": task.attempt} | details)
 
 

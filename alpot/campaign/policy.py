@@ -186,7 +186,7 @@ def _verdict(state: State, settings: PolicySettings, task: Task) -> Event:
             # A verdict on the structure, not a failure of the code: the same structure would give it again.
             return events.task_abandoned(task.id, FailureClass.UNPHYSICAL_GEOMETRY, counts=False)
         del failures[FailureClass.MISSING_PROGRAM]
-    if failures.total() >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
+    if course.is_final or failures.total() >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
         return events.task_abandoned(task.id, max(failures, key=lambda failure: failures[failure]), counts=True)
     return events.task_started(task.again(afresh=course.afresh))
 

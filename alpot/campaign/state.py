@@ -59,6 +59,7 @@ class Course:
         progress: how far the task was at its last interruption.
         idle: interruptions in a row that found it no further than the one before.
         afresh: whether the next attempt should draw other random numbers.
+        is_final: whether another attempt would end like the last one.
     """
 
     failures: Counter[FailureClass] = field(default_factory=Counter)
@@ -66,6 +67,7 @@ class Course:
     progress: float = 0.0
     idle: int = 0
     afresh: bool = False
+    is_final: bool = False
 
 
 @dataclass
@@ -336,6 +338,7 @@ class State:
         self.failures[failure] += 1
         self.last_failure = f"{task.id}: {payload['message']}"
         course.failures[failure] += 1
+        course.is_final = payload.get("is_final", False)
         course.afresh = failure not in BLAMELESS
         if failure == FailureClass.DISK_FULL:
             self.disk_full = payload["message"]

@@ -51,8 +51,6 @@ def block_lines(pool: Pool, starter: Starter) -> list[str]:
     """
     prefix = launch_prefix(pool, starter)
     environment = WORKER_ENVIRONMENT | {"OMP_NUM_THREADS": str(pool.threads_per_rank)}
-    if prefix and prefix[0] in ("mpirun", "mpiexec"):
-        environment |= _MPI_ENVIRONMENT
     return [
         f"export ALPOT_JOB_END=$(( $(date +%s) + {pool.walltime_s} ))",
         # What the scheduler signals before it kills is for the tasks, which save themselves; if the job's own processes
@@ -61,15 +59,15 @@ def block_lines(pool: Pool, starter: Starter) -> list[str]:
         *environment_lines(environment),
         *pool.worker_init,
         *worker_lines(),
-        *environment_lines(
-            {
-                "ALPOT_LAUNCHER": json.dumps(prefix),
-                "ALPOT_RANKS": str(pool.ranks),
-                "ALPOT_NODES": str(_nodes_of_worker(pool)),
-                "ALPOT_CORES": str(pool.cores),
-            }
-        ),
+        *environment_lines(launcher_environment(pool, prefix)),
     ]
+
+
+def launcher_environment(pool: Pool, prefix: list[str]) -> dict[str, str]:
+    """What a worker must know to start a reference code, see ``alpot.reference.launcher``; for the MPI library, too."""
+    counts = {"RANKS": pool.ranks, "NODES": _nodes_of_worker(pool), "CORES": pool.cores}
+    told = {"ALPOT_LAUNCHER": json.dumps(prefix)} | {f"ALPOT_{name}": str(count) for name, count in counts.items()}
+    return told | (_MPI_ENVIRONMENT if prefix and prefix[0] in ("mpirun", "mpiexec") else {})
 
 
 def launch_prefix(pool: Pool, starter: Starter) -> list[str]:

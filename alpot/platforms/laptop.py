@@ -11,8 +11,14 @@ from parsl.launchers import SimpleLauncher
 from parsl.providers import LocalProvider
 
 from alpot.campaign.subject import Kind
-from alpot.config import Resources
-from alpot.platforms.job_script import WORKER_ENVIRONMENT, environment_lines, worker_lines
+from alpot.config import Pool, Resources
+from alpot.platforms.job_script import (
+    WORKER_ENVIRONMENT,
+    environment_lines,
+    launch_prefix,
+    launcher_environment,
+    worker_lines,
+)
 from alpot.platforms.parsl_executor import (
     POLL_PERIOD_MS,
     ParslExecutor,
@@ -34,14 +40,15 @@ class Laptop:
     """The platform ``laptop``: all kinds of task share the workers of this machine."""
 
     def __init__(self, settings: Resources) -> None:
-        self.workers = settings.workers or _available_cores()
+        self.ranks = settings.ranks
+        self.workers = settings.workers or max(1, _available_cores() // self.ranks)
         self.slots = {_POOL: self.workers}
         self.pool_of = dict.fromkeys(Kind, _POOL)
         self.provenance: dict[str, Any] = {}
 
     def executor(self, directory: CampaignDirectory, subject: str) -> AbstractContextManager[ParslExecutor]:
         """Starts the workers; see ``alpot.campaign.executor.Platform``."""
-        lines = [*worker_lines(), *environment_lines(WORKER_ENVIRONMENT)]
+        lines = [*worker_lines(), *environment_lines(WORKER_ENVIRONMENT | self._launcher())]
         provider = LocalProvider(
             launcher=SimpleLauncher(), worker_init="\n".join(lines), init_blocks=1, min_blocks=1, max_blocks=1
         )
@@ -61,6 +68,10 @@ class Laptop:
             poll_period=POLL_PERIOD_MS,
         )
         return parsl_executor([workers], self.pool_of, directory, subject)
+
+    def _launcher(self) -> dict[str, str]:
+        pool = Pool(ranks=self.ranks)
+        return launcher_environment(pool, launch_prefix(pool, "mpirun"))
 
     def dry_run(self, directory: CampaignDirectory) -> list[tuple[str, str]]:
         """Nothing: workers are processes of this machine, and no job is submitted."""

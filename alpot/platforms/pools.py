@@ -29,3 +29,8 @@ def pool_of_kinds(given: Collection[str]) -> dict[Kind, str]:
         given: the pools that there are, at least one of ``NAMES``.
     """
     return {kind: next(name for name in _INSTEAD[home] if name in given) for kind, home in _HOME.items()}
+
+
+def pool_of_labels(given: Collection[str]) -> str:
+    """The pool that computes labels; arguments as of ``pool_of_kinds``."""
+    return pool_of_kinds(given)[Kind.LABEL]

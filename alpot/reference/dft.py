@@ -26,8 +26,8 @@ from alpot.reference.program import STANDARD_ERROR, Run, run_program
 from alpot.reference.protocol import ReferenceResult
 from alpot.reference.reference_calculator import ReferenceAsCalculator
 
-#: Å; a density is a good beginning for atoms that have moved by less.
-_NEAR = 0.5
+#: Å; a density is a good beginning for atoms that have moved by less (scripts/bench_density_restart.py).
+_NEAR = 0.1
 #: Bytes at the end of each of a code's logs that are searched for symptoms.
 _BYTES_READ = 2**21
 
@@ -154,12 +154,12 @@ class DftReference:
         with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
             positions = [(3.0 * i, 0, 0) for i in range(len(elements))]
             frame = Atoms(elements, positions=positions, cell=[12] * 3, pbc=self.code.is_periodic)
-            self._calculation(frame, Path(scratch), _Way())
+            self.code.write(self.calculation(frame, Path(scratch)))
 
     def compute(self, atoms: Atoms, directory: Path) -> ReferenceResult:
         """Computes one frame, climbing the ladder as far as it takes; see ``ReferenceCalculator.compute``."""
         course = _Course()
-        calculation, reading = self._climb(with_box(atoms), directory, course)
+        calculation, reading = self._climb(atoms, directory, course)
         if self.keep_density:
             self._keep(calculation)
         self._discard(calculation)
@@ -178,14 +178,14 @@ class DftReference:
     # ---------------------------------------------------------------------------------------------- the ladder
 
     def _climb(self, atoms: Atoms, directory: Path, course: _Course) -> tuple[Calculation, Reading]:
-        way, rung = _Way(start=self._start(atoms)), -1
+        way, rung = _Way(start=self._start(with_box(atoms))), -1
         while True:
             try:
                 if way.before:
-                    prepared = self._calculation(atoms, _next(directory, course), replace(way, change=way.prepared))
+                    prepared = self.calculation(atoms, _next(directory, course), replace(way, change=way.prepared))
                     self._run(prepared, way, course)
                     way = replace(way, start=prepared.directory)
-                calculation = self._calculation(atoms, _next(directory, course), way)
+                calculation = self.calculation(atoms, _next(directory, course), way)
                 return calculation, self._run(calculation, way, course)
             except _Failure as failure:
                 trouble = failure.trouble
@@ -193,10 +193,10 @@ class DftReference:
                     course.climbed.append({"after": trouble.symptom, "why": "start from atomic densities instead"})
                     way = replace(way, start=None)
                     continue
-                found = self._ladder.next_rung(trouble, rung)
+                found = self.ladder.next_rung(trouble, rung)
                 if found is None:
                     raise self._given_up(failure, course) from failure.cause
-                rung, step = found, self._ladder.rung[found]
+                rung, step = found, self.ladder.rung[found]
                 way = way.after(step)
                 course.climbed.append(
                     {"after": trouble.symptom, **step.model_dump(exclude={"on"}, exclude_defaults=True)}
@@ -204,6 +204,8 @@ class DftReference:
 
     def _run(self, calculation: Calculation, way: _Way, course: _Course) -> Reading:
         directory = calculation.directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.code.write(calculation)
         output = directory / self.code.output
         program = self.dft.program or self.code.program
         command = self.code.command(calculation, shutil.which(program) or program)
@@ -216,7 +218,7 @@ class DftReference:
                 raise OutputError(f"the program ended with status {run.status}")
             return self.code.read(calculation)
         except OutputError as error:
-            trouble = self._ladder.diagnose(self._said(directory)) or _unknown(run.status)
+            trouble = self.ladder.diagnose(self._said(directory)) or _unknown(run.status)
             raise _Failure(trouble, str(error), error, directory) from error
 
     def _given_up(self, failure: _Failure, course: _Course) -> ReferenceError:
@@ -240,28 +242,29 @@ class DftReference:
         return lines
 
     @cached_property
-    def _ladder(self) -> Ladder:
+    def ladder(self) -> Ladder:
+        """What is tried when a run fails."""
         return Ladder.of(self.name)
 
     # --------------------------------------------------------------------------------------------- one calculation
 
-    def _calculation(self, atoms: Atoms, directory: Path, way: _Way) -> Calculation:
+    def calculation(self, atoms: Atoms, directory: Path, way: _Way | None = None) -> Calculation:
+        """A calculation of a frame as its code is asked for it; nothing is written yet."""
+        way = way or _Way()
         if atoms.pbc.any() and not self.code.is_periodic:
             raise ConfigError(f"{self.name} computes without periodic boundaries; a frame has pbc {atoms.pbc.tolist()}")
-        directory.mkdir(parents=True, exist_ok=True)
-        calculation = Calculation(
-            atoms=atoms,
+        boxed = with_box(atoms)
+        return Calculation(
+            atoms=boxed,
             directory=directory,
             dft=self.dft,
             pseudopotentials={element: self._pseudopotential(element)[0] for element in sorted(set(atoms.symbols))},
             arguments=merged(self.arguments, way.change),
-            kpoints=kpoint_grid(atoms, self.dft.kpoints_per_length),
+            kpoints=kpoint_grid(boxed, self.dft.kpoints_per_length),
             bands=way.bands,
             ranks=allotted_ranks(way.ranks),
             start_from=way.start,
         )
-        self.code.write(calculation)
-        return calculation
 
     def _pseudopotential(self, element: str) -> tuple[str, str]:
         if element not in self._found:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 from xml.etree import ElementTree
@@ -14,6 +16,7 @@ from ase.io import read, write
 from ase.units import Bohr, Hartree, Rydberg
 
 from alpot.config import Dft
+from alpot.errors import ConfigError
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.ladder import merged
 from alpot.reference.pseudopotentials import folders_of, pseudopotential_file
@@ -107,7 +110,7 @@ class Espresso(DftCode):
             "conv_thr": calculation.scf_tolerance / Rydberg, "mixing_beta": 0.7, "electron_maxstep": 100,
         }  # fmt: skip
         if calculation.start_from is not None:
-            electrons["startingpot"] = "file"
+            electrons |= {"startingpot": "file", "startingwfc": "file"}
         control = {"calculation": "scf", "prefix": "alpot", "outdir": "out", "pseudo_dir": ".", "disk_io": "low"}
         return {"control": {**control, "tprnfor": True, "tstress": True}, "system": system, "electrons": electrons}
 
@@ -136,9 +139,11 @@ class Espresso(DftCode):
             witness = _of_log(log)
         except (ArithmeticError, AssertionError, LookupError, OSError, SyntaxError, TypeError, ValueError) as error:
             raise OutputError(f"the output of pw.x cannot be read: {type(error).__name__}: {error}") from error
-        # The last printed digits; and ASE converts the log with the constants of 2006.
-        tolerance = 1e-6 + 2e-7 * abs(reading.energy)
-        return agreed(calculation, reading, witness, energy=tolerance, forces=1e-6, stress=2e-6)
+        # The last printed digits; and ASE converts the log with the constants of 2006, which are 1e-7 away.
+        energy, forces = abs(reading.energy), float(np.abs(reading.forces).max())
+        return agreed(
+            calculation, reading, witness, energy=1e-6 + 2e-7 * energy, forces=1e-6 + 2e-7 * forces, stress=2e-6
+        )
 
 
 def _of_xml(root: ElementTree.Element) -> Reading:
@@ -190,11 +195,11 @@ def _of_log(log: Path) -> Reading:
     )
 
 
+@cache
 def _valence(file: str) -> float:
-    """Valence electrons of a pseudopotential; 1 where its format does not tell as UPF does."""
-    for line in Path(file).read_text(errors="replace").splitlines():
-        if "z_valence" in line:
-            return float(line.split("=")[1].strip(" \"'/>"))
-        if "Z valence" in line:
-            return float(line.split()[0])
-    return 1.0
+    """Valence electrons of a pseudopotential, in the words of UPF 2, UPF 1, or the second line of the GTH format."""
+    text = Path(file).read_text(errors="replace")
+    for pattern in (r'z_valence\s*=\s*["\']\s*([\d.Ee+]+)', r"([\d.]+)\s+Z valence", r"\A.*\n\s*[\d.]+\s+([\d.]+)\s"):
+        if found := re.search(pattern, text):
+            return float(found[1])
+    raise ConfigError(f"reference.dft.pseudopotentials: {file} does not say how many valence electrons it is for")

@@ -18,6 +18,7 @@ from ase import Atoms
 from alpot.config import Campaign
 from alpot.errors import AlpotError
 from alpot.exploration.explorer import Explorer
+from alpot.platforms.label_environment import label_environment
 from alpot.platforms.registry import open_platform
 from alpot.potential.training import train
 from alpot.reference import ReferenceCalculator, label, level_of_theory, open_reference
@@ -79,7 +80,8 @@ class Checks:
         }
         for stage, step in steps.items():
             try:
-                detail = step()
+                with label_environment(self.config.resources):
+                    detail = step()
             except AlpotError as error:
                 yield CheckResult(stage, False, str(error))
                 return

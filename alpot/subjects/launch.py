@@ -16,6 +16,7 @@ from alpot.campaign.settings import policy_settings
 from alpot.config import Campaign
 from alpot.config_file import parse_campaign, read_text
 from alpot.errors import CampaignDirectoryError, StorageError, UsageError
+from alpot.platforms.label_environment import label_environment
 from alpot.platforms.registry import open_platform
 from alpot.reference import open_reference
 from alpot.store.directory import CampaignDirectory
@@ -138,7 +139,8 @@ def plan(path: Path, directory: Path | None = None) -> tuple[CampaignDirectory, 
 
 def check_reference(config: Campaign, base_directory: Path) -> None:
     """Find out whether the reference can work, before a directory is made; raises ``UsageError``."""
-    open_reference(config.reference, base_directory=base_directory).check(config.material.elements)
+    with label_environment(config.resources):
+        open_reference(config.reference, base_directory=base_directory).check(config.material.elements)
 
 
 def check_files(config: Campaign, base_directory: Path) -> None:

@@ -238,6 +238,15 @@ def test_verdicts_on_labels(failures, verdict):
         assert state.rejected == {verdict: 1} and not state.labelling
 
 
+def test_a_label_for_which_all_has_been_tried_is_not_tried_again():
+    state = waiting(running(), 1)
+    task = Task("label-000001", Kind.LABEL, {"candidate": "c0"})
+    state.apply(events.task_started(task))
+    state.apply(events.task_failed(task, FailureClass.NOT_CONVERGED, "message", is_final=True))
+    event = decide(state, settings())
+    assert event.kind == "task_abandoned" and event.payload["reason"] == "not_converged" and event.payload["counts"]
+
+
 def test_what_kills_its_worker_three_times_is_quarantined():
     state = waiting(running(), 1)
     task = Task("label-000001", Kind.LABEL, {"candidate": "c0"})

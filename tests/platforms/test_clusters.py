@@ -65,7 +65,8 @@ def test_pbs(tmp_path):
     assert {"-q cpu", "-A phys", "-l walltime=04:00:00"} <= set(asked)
     assert "-l select=2:ncpus=8:mpiprocs=8:ompthreads=1:ngpus=2:mem=8gb" in asked
     assert "mpiexec --bind-to none  -n $WORKERCOUNT" in script and "WORKERCOUNT=2" in script
-    assert json.loads(environment(script)["ALPOT_LAUNCHER"]) == ["mpiexec", "-n", "4"]
+    assert json.loads(environment(script)["ALPOT_LAUNCHER"]) == ["mpiexec", "-n", "{ranks}"]
+    assert environment(script)["ALPOT_RANKS"] == "4"
 
 
 def test_lsf(tmp_path):
@@ -101,7 +102,8 @@ def test_ranks_over_all_nodes_of_a_block(tmp_path):
     label = LABEL | {"nodes": 4, "launcher": "single", "ranks": 128}
     (script,) = scripts("slurm", tmp_path, label=label).values()
     launcher = json.loads(environment(script)["ALPOT_LAUNCHER"])
-    assert {"--nodes=4", "--ntasks=128", "--ntasks-per-node=32"} <= set(launcher)
+    assert {"--nodes=4", "--ntasks={ranks}", "--ntasks-per-node={ranks_per_node}"} <= set(launcher)
+    assert [environment(script)[name] for name in ("ALPOT_RANKS", "ALPOT_NODES")] == ["128", "4"]
     assert not any("nodelist" in argument for argument in launcher)
 
 

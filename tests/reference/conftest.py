@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+
+sys.path.insert(0, str(Path(__file__).parent))  # what tests with density-functional codes share
 
 
 @pytest.fixture

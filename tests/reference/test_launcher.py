@@ -7,7 +7,7 @@ import pytest
 from alpot.config import Pool
 from alpot.errors import UsageError
 from alpot.platforms.job_script import launch_prefix
-from alpot.reference.launcher import VARIABLE, with_launcher
+from alpot.reference.launcher import CORES, NODES, RANKS, VARIABLE, allotted_cores, with_launcher
 
 
 def test_without_a_launcher(monkeypatch):
@@ -32,10 +32,10 @@ def test_what_is_not_a_list_of_arguments(monkeypatch, text):
     ("pool", "prefix"),
     [
         ({}, []),
-        ({"mpi": "mpirun"}, ["mpirun", "-n", "1"]),  # asked for, also for one rank
-        ({"ranks": 4, "mpi": "mpirun"}, ["mpirun", "-n", "4"]),
-        ({"ranks": 4, "threads_per_rank": 2, "mpi": "aprun"}, ["aprun", "-n", "4", "-d", "2"]),
-        ({"ranks": 4, "mpi": "jsrun"}, ["jsrun", "--nrs=4", "--tasks_per_rs=1", "--cpu_per_rs=1"]),
+        ({"mpi": "mpirun"}, ["mpirun", "-n", "{ranks}"]),  # asked for, also for one rank
+        ({"ranks": 4, "mpi": "mpirun"}, ["mpirun", "-n", "{ranks}"]),
+        ({"ranks": 4, "threads_per_rank": 2, "mpi": "aprun"}, ["aprun", "-n", "{ranks}", "-d", "2"]),
+        ({"ranks": 4, "mpi": "jsrun"}, ["jsrun", "--nrs={ranks}", "--tasks_per_rs=1", "--cpu_per_rs=1"]),
     ],
 )
 def test_prefixes(pool, prefix):
@@ -44,6 +44,26 @@ def test_prefixes(pool, prefix):
 
 def test_srun_within_one_node_of_the_block():
     prefix = launch_prefix(Pool(ranks=6, threads_per_rank=2), "srun")
-    assert prefix[0] == "srun" and {"--nodes=1", "--ntasks=6", "--cpus-per-task=2", "--exact"} <= set(prefix)
+    assert prefix[0] == "srun" and {"--nodes=1", "--ntasks={ranks}", "--cpus-per-task=2", "--exact"} <= set(prefix)
     assert "--nodelist={node}" not in prefix
     assert "--nodelist={node}" in launch_prefix(Pool(ranks=6, nodes=2), "srun")
+
+
+def test_fewer_ranks_for_what_runs_out_of_memory(monkeypatch):
+    pool = Pool(ranks=64, nodes=2, launcher="single")
+    monkeypatch.setenv(VARIABLE, json.dumps(launch_prefix(pool, "srun")))
+    monkeypatch.setenv(RANKS, "64")
+    monkeypatch.setenv(NODES, "2")
+    assert {"--ntasks=64", "--ntasks-per-node=32"} <= set(with_launcher(["pw.x"]))
+    assert {"--ntasks=32", "--ntasks-per-node=16"} <= set(with_launcher(["pw.x"], share=0.5))
+    assert "--ntasks=1" in with_launcher(["pw.x"], share=1e-3)
+
+
+def test_cores_of_a_worker(monkeypatch):
+    monkeypatch.delenv(CORES, raising=False)
+    assert allotted_cores() == 1
+    monkeypatch.setenv(CORES, "32")
+    assert allotted_cores() == 32
+    monkeypatch.setenv(CORES, "many")
+    with pytest.raises(UsageError, match="ALPOT_CORES is 'many'"):
+        allotted_cores()
