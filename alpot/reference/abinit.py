@@ -143,8 +143,8 @@ class Abinit(DftCode):
         if log.is_file() and _OCCUPIED in log.read_text(errors="replace"):
             raise OutputError("the highest band of abinit is not empty")
         try:
-            reading = _of_echo(text)
-            witness = _of_results(text)
+            reading = _of_echo(calculation, text)
+            witness = _of_results(calculation, text)
         except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise OutputError(f"the output of abinit cannot be read: {type(error).__name__}: {error}") from error
         agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 2e-6)
@@ -155,7 +155,7 @@ class Abinit(DftCode):
         return agreed(calculation, reading, witness, energy=tolerance, forces=1e-6 + 4e-7 * largest, stress=1e-7)
 
 
-def _of_echo(text: str) -> Reading:
+def _of_echo(calculation: Calculation, text: str) -> Reading:
     """The closing echo of all variables, in Hartree atomic units; the entropy is nowhere but in the terms before."""
     before, echo = text.split(_ECHO)
 
@@ -167,6 +167,7 @@ def _of_echo(text: str) -> Reading:
         (value,) = set(re.findall(pattern, before, re.MULTILINE))
         return str(value)
 
+    agree("cutoff", numbers("ecut", 1)[0] * Hartree, calculation.cutoff, 1e-3)
     n_atoms = int(numbers("natom", 1)[0])
     moments = re.findall(r"^ Magnetization \(Bohr magneton\)= *(\S+)", before, re.MULTILINE)
     return Reading(
@@ -185,9 +186,11 @@ def _of_echo(text: str) -> Reading:
     )
 
 
-def _of_results(text: str) -> Reading:
+def _of_results(calculation: Calculation, text: str) -> Reading:
     """The results where they were computed: in eV and Å, but for the entropy, which is the rest to the total energy."""
     results: dict[str, Any] = read_abinit_out(io.StringIO(text))
+    if list(results["atoms"].symbols) != list(calculation.atoms.symbols):
+        raise OutputError("the output of abinit is of another frame: it has other elements")
     moments = re.findall(r"Total magnetization \(exact up - dn\): *(\S+)", text)
     terms = dict(re.findall(r"(?m)^(internal|total_energy) +: +(\S+)$", text.split("!EnergyTermsDC")[0]))
     rest = float(terms["total_energy"]) - float(terms["internal"]) if "internal" in terms else None
