@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from ase.calculators.calculator import BaseCalculator
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference.box import with_box
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, smearing_of
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
 from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
@@ -130,11 +131,15 @@ class DftReference:
 
     def settings(self) -> dict[str, Any]:
         """The level of theory: the code, its settings, pseudopotentials by their content."""
-        dft = self.dft.model_dump(mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials"})
+        said = self.dft.model_dump(
+            mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials", "material"}
+        )
+        kind, width = smearing_of(self.dft, self.code.smearing_default)
+        meant = {"kpoint_density": self.dft.kpoints_per_length, "smearing": kind, "smearing_width": width}
         return {
             "code": self.name,
             "version": self.code.level_version,
-            "dft": dft,
+            "dft": said | meant,
             "pseudopotentials": {element: self._pseudopotential(element)[1] for element in self.dft.pseudopotentials},
             "arguments": dict(self.described),
             "energy": "free energy F = E - TS, of which the forces are derivatives",
@@ -304,7 +309,7 @@ class DftReference:
         return directory if is_near else None
 
     def _keep(self, calculation: Calculation) -> None:
-        place = Path(self._keeping.name) / "kept"
+        place = self._keeping / "kept"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         for name in self.code.restart:
@@ -313,8 +318,11 @@ class DftReference:
         self._kept = (calculation.atoms, place)
 
     @cached_property
-    def _keeping(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="alpot-density-")
+    def _keeping(self) -> Path:
+        """A folder that lives as long as this object; task folders are removed earlier."""
+        folder = Path(tempfile.mkdtemp(prefix="alpot-density-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _discard(self, calculation: Calculation) -> None:
         """Removes what is large of all runs."""

@@ -25,6 +25,13 @@ ATOM_WIDTH = 0.02
 _COLD_WIDTH, _FERMI_WIDTH = 0.15, 0.1
 
 
+def smearing_of(dft: Dft, default: str) -> tuple[str, float]:
+    """Kind and width in eV (0 where there is none) of the smearing; ``default``: what the code has for metals."""
+    kind = dft.smearing or (default if dft.material == "metal" else "none")
+    usual = {"none": 0.0, "fermi-dirac": _FERMI_WIDTH}.get(kind, _COLD_WIDTH)
+    return kind, dft.smearing_width or usual
+
+
 class OutputError(Exception):
     """An output is not that of a finished, converged calculation of the frame that was asked for."""
 
@@ -88,10 +95,8 @@ class Calculation:
 
     def smearing(self, default: str = "cold") -> tuple[str, float]:
         """Kind and width in eV; ``default``: what the code has for metals."""
-        kind = self.dft.smearing or (default if self.dft.material == "metal" else "none")
-        if kind == "none" and self.is_atom:
-            return "fermi-dirac", ATOM_WIDTH
-        return kind, self.dft.smearing_width or (_FERMI_WIDTH if kind == "fermi-dirac" else _COLD_WIDTH)
+        kind, width = smearing_of(self.dft, default)
+        return ("fermi-dirac", ATOM_WIDTH) if kind == "none" and self.is_atom else (kind, width)
 
     @property
     def scf_tolerance(self) -> float:

@@ -132,6 +132,7 @@ def test_the_level_of_theory_is_the_content_of_the_pseudopotential_not_its_place
             open_code("espresso", folder=tmp_path, **{"cutoff": 400.0, "pseudopotentials": {"Fe": name}, **changes})
         )
 
+    assert level("Fe.UPF") == level("Fe.UPF", kpoint_density=30.0, smearing="cold", smearing_width=0.15)
     shutil.copy(upf, tmp_path / "other.UPF")
     assert level("Fe.UPF") == level("other.UPF", program="/opt/pw.x")
     (tmp_path / "other.UPF").write_text(upf.read_text() + "\n")
