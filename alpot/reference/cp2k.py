@@ -109,7 +109,7 @@ def _as_declared(text: str, calculation: Calculation) -> None:
     """The log repeats the level of theory; tolerances are its last digits."""
     scf = _asked(calculation)["FORCE_EVAL"]["DFT"]["SCF"]
     cutoff = told_number(text, r"QS\| Density cutoff \[a\.u\.\]:")
-    agree("cutoff of the density in Hartree", cutoff, calculation.dft.cutoff / Hartree, 0.051)
+    agree("cutoff of the density in Hartree", cutoff, calculation.cutoff / Hartree, 0.051)
     agree(
         "threshold of self-consistency",
         told_number(text, "eps_scf:"),
@@ -148,7 +148,7 @@ def _sections(calculation: Calculation) -> dict[str, Any]:
     functional = _functional(calculation)
     level: dict[str, Any] = {
         "BASIS_SET_FILE_NAME": "GTH", "POTENTIAL_FILE_NAME": "GTH", "CHARGE": round(dft.charge),
-        "MGRID": {"CUTOFF": f"[eV] {dft.cutoff!r}", "REL_CUTOFF": "[Ry] 60"}, "QS": {"EPS_DEFAULT": 1e-12},
+        "MGRID": {"CUTOFF": f"[eV] {calculation.cutoff!r}", "REL_CUTOFF": "[Ry] 60"}, "QS": {"EPS_DEFAULT": 1e-12},
         "SCF": scf, "XC": {"XC_FUNCTIONAL": functional},
     }  # fmt: skip
     if calculation.kpoints != (1, 1, 1):

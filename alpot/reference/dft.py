@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,11 +18,11 @@ from ase.calculators.calculator import BaseCalculator
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference.box import with_box
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, smearing_of
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
 from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
-from alpot.reference.launcher import allotted_cores, with_launcher
+from alpot.reference.launcher import allotted_cores, allotted_ranks, with_launcher
 from alpot.reference.program import STANDARD_ERROR, Run, run_program
 from alpot.reference.protocol import ReferenceResult
 from alpot.reference.reference_calculator import ReferenceAsCalculator
@@ -120,6 +121,10 @@ class DftReference:
             setter = next((by for owned, by in self.code.owned.items() if is_below(key, (owned,))), None)
             if setter is not None:
                 raise ConfigError(f"reference.arguments sets {key}, which {setter} decides; set that instead")
+        if self.code.is_periodic and self.dft.cutoff is None:
+            raise ConfigError(f"reference.code = {self.name!r} needs reference.dft.cutoff in eV, e.g. cutoff = 400.0")
+        if not self.code.is_periodic and self.dft.cutoff is not None:
+            raise ConfigError(f"reference.dft.cutoff has no meaning for reference.code = {self.name!r}; remove it")
 
     @property
     def name(self) -> str:
@@ -128,11 +133,15 @@ class DftReference:
 
     def settings(self) -> dict[str, Any]:
         """The level of theory: the code, its settings, pseudopotentials by their content."""
-        dft = self.dft.model_dump(mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials"})
+        said = self.dft.model_dump(
+            mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials", "material"}
+        )
+        kind, width = smearing_of(self.dft, self.code.smearing_default)
+        meant = {"kpoint_density": self.dft.kpoints_per_length, "smearing": kind, "smearing_width": width}
         return {
             "code": self.name,
             "version": self.code.level_version,
-            "dft": dft,
+            "dft": said | meant,
             "pseudopotentials": {element: self._pseudopotential(element)[1] for element in self.dft.pseudopotentials},
             "arguments": dict(self.described),
             "energy": "free energy F = E - TS, of which the forces are derivatives",
@@ -150,7 +159,8 @@ class DftReference:
             )
         self.code.check(self.dft)
         with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
-            frame = Atoms(elements, positions=[(3.0 * i, 0, 0) for i in range(len(elements))], cell=[12] * 3, pbc=True)
+            positions = [(3.0 * i, 0, 0) for i in range(len(elements))]
+            frame = Atoms(elements, positions=positions, cell=[12] * 3, pbc=self.code.is_periodic)
             self.code.write(self.calculation(frame, Path(scratch)))
 
     def compute(self, atoms: Atoms, directory: Path) -> ReferenceResult:
@@ -205,7 +215,9 @@ class DftReference:
         self.code.write(calculation)
         output = directory / self.code.output
         program = self.dft.program or self.code.program
-        command = with_launcher(self.code.command(calculation, shutil.which(program) or program), share=way.ranks)
+        command = self.code.command(calculation, shutil.which(program) or program)
+        if not self.code.starts_ranks:
+            command = with_launcher(command, share=way.ranks)
         run = run_program(command, directory, output)
         course.runs.append(run)
         return judged(self.code, self.ladder, calculation, run.status)
@@ -230,6 +242,8 @@ class DftReference:
     def calculation(self, atoms: Atoms, directory: Path, way: _Way | None = None) -> Calculation:
         """A calculation of a frame as its code is asked for it; nothing is written yet."""
         way = way or _Way()
+        if atoms.pbc.any() and not self.code.is_periodic:
+            raise ConfigError(f"{self.name} computes without periodic boundaries; a frame has pbc {atoms.pbc.tolist()}")
         boxed = with_box(atoms)
         return Calculation(
             atoms=boxed,
@@ -239,6 +253,7 @@ class DftReference:
             arguments=merged(self.arguments, way.change),
             kpoints=kpoint_grid(boxed, self.dft.kpoints_per_length),
             bands=way.bands,
+            ranks=allotted_ranks(way.ranks),
             start_from=way.start,
         )
 
@@ -280,7 +295,7 @@ class DftReference:
         return directory if is_near else None
 
     def _keep(self, calculation: Calculation) -> None:
-        place = Path(self._keeping.name) / "kept"
+        place = self._keeping / "kept"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         for name in self.code.restart:
@@ -289,8 +304,11 @@ class DftReference:
         self._kept = (calculation.atoms, place)
 
     @cached_property
-    def _keeping(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="alpot-density-")
+    def _keeping(self) -> Path:
+        """A folder that lives as long as this object; task folders are removed earlier."""
+        folder = Path(tempfile.mkdtemp(prefix="alpot-density-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _discard(self, calculation: Calculation) -> None:
         """Removes what is large of all runs."""

@@ -29,8 +29,23 @@ _COLD_WIDTH, _FERMI_WIDTH = 0.15, 0.1
 _LARGEST_OUTPUT = 2**26
 
 
+def smearing_of(dft: Dft, default: str) -> tuple[str, float]:
+    """Kind and width in eV (0 where there is none) of the smearing; ``default``: what the code has for metals."""
+    kind = dft.smearing or (default if dft.material == "metal" else "none")
+    usual = {"none": 0.0, "fermi-dirac": _FERMI_WIDTH}.get(kind, _COLD_WIDTH)
+    return kind, dft.smearing_width or usual
+
+
 class OutputError(Exception):
     """An output is not that of a finished, converged calculation of the frame that was asked for."""
+
+
+def in_lower_case(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a code that takes its keys in any case, in which they could be set twice."""
+    for key in arguments:
+        if key != key.lower():
+            raise ConfigError(f"reference.arguments.{key}: write the key in lower case, {key.lower()}")
+    return arguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +60,7 @@ class Calculation:
         arguments: what the user passes on in the code's own words, and what a rung of the ladder changes.
         kpoints: number of k points along the reciprocal lattice vectors, Gamma-centred.
         bands: more than 1 asks for this many times the usual number of bands.
+        ranks: MPI ranks, for codes that start them by themselves.
         start_from: directory of a calculation of nearly the same frame, whose density is a good beginning.
     """
 
@@ -55,7 +71,14 @@ class Calculation:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     kpoints: tuple[int, int, int] = (1, 1, 1)
     bands: float = 1.0
+    ranks: int = 1
     start_from: Path | None = None
+
+    @property
+    def cutoff(self) -> float:
+        """eV; every periodic code has one, see ``DftCode.is_periodic``."""
+        assert self.dft.cutoff is not None
+        return self.dft.cutoff
 
     @property
     def is_atom(self) -> bool:
@@ -76,10 +99,8 @@ class Calculation:
 
     def smearing(self, default: str = "cold") -> tuple[str, float]:
         """Kind and width in eV; ``default``: what the code has for metals."""
-        kind = self.dft.smearing or (default if self.dft.material == "metal" else "none")
-        if kind == "none" and self.is_atom:
-            return "fermi-dirac", ATOM_WIDTH
-        return kind, self.dft.smearing_width or (_FERMI_WIDTH if kind == "fermi-dirac" else _COLD_WIDTH)
+        kind, width = smearing_of(self.dft, default)
+        return ("fermi-dirac", ATOM_WIDTH) if kind == "none" and self.is_atom else (kind, width)
 
     @property
     def scf_tolerance(self) -> float:
@@ -133,6 +154,8 @@ class DftCode(ABC):
         install: the command that installs it.
         level_version: raised by hand when the adapter begins to give other numbers for the same settings.
         smearing_default: what it has for metals.
+        is_periodic: it computes periodic frames, with a cutoff; otherwise molecules only, without one.
+        starts_ranks: it starts its MPI ranks by itself, ``Calculation.ranks`` of them.
         output: file in the directory that gets standard output.
         witness: further files in the directory that ``read`` takes numbers from.
         logs: further files in the directory in which it says what went wrong.
@@ -147,6 +170,8 @@ class DftCode(ABC):
     install: ClassVar[str]
     level_version: ClassVar[int] = 1
     smearing_default: ClassVar[str] = "cold"
+    is_periodic: ClassVar[bool] = True
+    starts_ranks: ClassVar[bool] = False
     output: ClassVar[str] = "standard_output.txt"
     witness: ClassVar[tuple[str, ...]] = ()
     logs: ClassVar[tuple[str, ...]] = ()

@@ -108,8 +108,8 @@ class Espresso(DftCode):
         dft = calculation.dft
         kind, width = calculation.smearing()
         system: dict[str, Any] = {
-            "ecutwfc": dft.cutoff / Rydberg,
-            "ecutrho": (dft.density_cutoff or 4 * dft.cutoff) / Rydberg,
+            "ecutwfc": calculation.cutoff / Rydberg,
+            "ecutrho": (dft.density_cutoff or 4 * calculation.cutoff) / Rydberg,
             "input_dft": _FUNCTIONALS.get(dft.functional, dft.functional),
             "tot_charge": dft.charge,
         }

@@ -148,7 +148,7 @@ def _asked(calculation: Calculation) -> dict[str, Any]:
 def _as_declared(text: str, calculation: Calculation) -> None:
     """The log repeats the level of theory; tolerances are its last digits."""
     asked = _asked(calculation)
-    agree("cutoff", told(text, r"^Cutoff: (\S+) eV$"), calculation.dft.cutoff, 0.051)
+    agree("cutoff", told(text, r"^Cutoff: (\S+) eV$"), calculation.cutoff, 0.051)
     agree("number of k points", told(text, r"^  Number of BZ points: (\d+)$"), math.prod(calculation.kpoints), 0.1)
     agree("charge", told(text, r"^  Charge: (\S+) "), calculation.dft.charge, 1e-3)
     agree("width of the smearing", told(text, r"^    width: (\S+)  # eV$"), asked["occupations"].get("width"), 1e-4)
@@ -169,7 +169,7 @@ def _parameters(calculation: Calculation) -> dict[str, Any]:
         functional = calculation.chosen("functional", functional, _FUNCTIONALS)
     kind, width = calculation.smearing()
     parameters: dict[str, Any] = {
-        "mode": {"name": "pw", "ecut": dft.cutoff},
+        "mode": {"name": "pw", "ecut": calculation.cutoff},
         "xc": functional,
         "charge": dft.charge,
         "setups": {element: dft.pseudopotentials[element] for element in calculation.pseudopotentials},

@@ -67,11 +67,11 @@ def test_input(upf: Path, tmp_path: Path) -> None:
         "calculation = 'scf'", "tstress = .true.", "tprnfor = .true.", f"ecutwfc = {500 / Rydberg!r}",
         f"ecutrho = {4000 / Rydberg!r}", "input_dft = 'pbe'", "occupations = 'smearing'", "smearing = 'cold'",
         f"degauss = {0.15 / Rydberg!r}", "nspin = 2", "starting_magnetization(1) = 0.15", "tot_charge = 1.0",
-        f"conv_thr = {2e-7 / Rydberg!r}", "mixing_beta = 0.3", "vdw_corr = 'd3'", "Fe 55.845 Fe.UPF",
+        f"conv_thr = {2e-7 / Rydberg!r}", "mixing_beta = 0.3", "vdw_corr = 'd3'", "Fe 55.845 Fe.Fe.UPF",
         "K_POINTS automatic", "5 5 3 0 0 0",
     ):  # fmt: skip
         assert line in lines, line
-    assert (tmp_path / "run-0" / "Fe.UPF").resolve() == upf
+    assert (tmp_path / "run-0" / "Fe.Fe.UPF").resolve() == upf
 
 
 def test_what_is_not_periodic_is_sampled_at_gamma_in_a_box(upf: Path, tmp_path: Path) -> None:
@@ -132,6 +132,7 @@ def test_the_level_of_theory_is_the_content_of_the_pseudopotential_not_its_place
             open_code("espresso", folder=tmp_path, **{"cutoff": 400.0, "pseudopotentials": {"Fe": name}, **changes})
         )
 
+    assert level("Fe.UPF") == level("Fe.UPF", kpoint_density=30.0, smearing="cold", smearing_width=0.15)
     shutil.copy(upf, tmp_path / "other.UPF")
     assert level("Fe.UPF") == level("other.UPF", program="/opt/pw.x")
     (tmp_path / "other.UPF").write_text(upf.read_text() + "\n")
