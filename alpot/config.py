@@ -213,9 +213,11 @@ class Dft(Table):
         description="exchange and correlation: LDA, PBE, PBEsol, RPBE, revPBE, SCAN, r2SCAN, PBE0, HSE06, or what the"
         " code itself calls it",
     )
-    cutoff: Positive = Field(
+    cutoff: Positive | None = Field(
+        None,
         description="kinetic energy cutoff of the plane waves in eV (cp2k: of its density grid, whose usual values are"
-        " 10 times as large). What it must be depends on the pseudopotentials; `alpot converge` finds out"
+        " 10 times as large); orca has none, all others need it. What it must be depends on the pseudopotentials;"
+        " `alpot converge` finds out",
     )
     density_cutoff: Positive | None = Field(
         None,
@@ -258,7 +260,8 @@ class Dft(Table):
         " code's own",
     )
     basis: dict[Element, str] = Field(
-        default_factory=dict, description="cp2k: basis set of each element; by default DZVP-MOLOPT-SR-GTH"
+        default_factory=dict,
+        description="basis set of each element; cp2k: by default DZVP-MOLOPT-SR-GTH; orca: all of them, e.g. def2-TZVP",
     )
     scf_tolerance: Positive = Field(
         1e-7, description="the self-consistent field has converged when the energy is known to this, in eV per atom"

@@ -22,7 +22,7 @@ from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading,
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
 from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
-from alpot.reference.launcher import allotted_cores, with_launcher
+from alpot.reference.launcher import allotted_cores, allotted_ranks, with_launcher
 from alpot.reference.program import STANDARD_ERROR, Run, run_program
 from alpot.reference.protocol import ReferenceResult
 from alpot.reference.reference_calculator import ReferenceAsCalculator
@@ -31,10 +31,12 @@ from alpot.reference.reference_calculator import ReferenceAsCalculator
 _NEAR = 0.1
 #: Bytes at the end of each of a code's logs that are searched for symptoms.
 _BYTES_READ = 2**21
+#: Bytes that are left on a disk which is as good as full.
+_FULL_DISK = 2**16
 
 
-class _Failure(Exception):
-    """One run did not give a label."""
+class RunFailed(Exception):
+    """One run did not give a label; ``trouble`` says why."""
 
     def __init__(self, trouble: Trouble, message: str, cause: BaseException, directory: Path) -> None:
         super().__init__(message)
@@ -119,6 +121,10 @@ class DftReference:
             setter = next((by for owned, by in self.code.owned.items() if is_below(key, (owned,))), None)
             if setter is not None:
                 raise ConfigError(f"reference.arguments sets {key}, which {setter} decides; set that instead")
+        if self.code.is_periodic and self.dft.cutoff is None:
+            raise ConfigError(f"reference.code = {self.name!r} needs reference.dft.cutoff in eV, e.g. cutoff = 400.0")
+        if not self.code.is_periodic and self.dft.cutoff is not None:
+            raise ConfigError(f"reference.dft.cutoff has no meaning for reference.code = {self.name!r}; remove it")
 
     @property
     def name(self) -> str:
@@ -153,7 +159,8 @@ class DftReference:
             )
         self.code.check(self.dft)
         with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
-            frame = Atoms(elements, positions=[(3.0 * i, 0, 0) for i in range(len(elements))], cell=[12] * 3, pbc=True)
+            positions = [(3.0 * i, 0, 0) for i in range(len(elements))]
+            frame = Atoms(elements, positions=positions, cell=[12] * 3, pbc=self.code.is_periodic)
             self.code.write(self.calculation(frame, Path(scratch)))
 
     def compute(self, atoms: Atoms, directory: Path) -> ReferenceResult:
@@ -187,7 +194,7 @@ class DftReference:
                     way = replace(way, start=prepared.directory)
                 calculation = self.calculation(atoms, _next(directory, course), way)
                 return calculation, self._run(calculation, way, course)
-            except _Failure as failure:
+            except RunFailed as failure:
                 trouble = failure.trouble
                 if way.start is not None and not way.before:
                     course.climbed.append({"after": trouble.symptom, "why": "start from atomic densities instead"})
@@ -208,18 +215,14 @@ class DftReference:
         self.code.write(calculation)
         output = directory / self.code.output
         program = self.dft.program or self.code.program
-        command = with_launcher(self.code.command(calculation, shutil.which(program) or program), share=way.ranks)
+        command = self.code.command(calculation, shutil.which(program) or program)
+        if not self.code.starts_ranks:
+            command = with_launcher(command, share=way.ranks)
         run = run_program(command, directory, output)
         course.runs.append(run)
-        try:
-            if run.status != 0:
-                raise OutputError(f"the program ended with status {run.status}")
-            return self.code.read(calculation)
-        except OutputError as error:
-            trouble = self.ladder.diagnose(self._said(directory)) or _unknown(run.status)
-            raise _Failure(trouble, str(error), error, directory) from error
+        return judged(self.code, self.ladder, calculation, run.status)
 
-    def _given_up(self, failure: _Failure, course: _Course) -> ReferenceError:
+    def _given_up(self, failure: RunFailed, course: _Course) -> ReferenceError:
         tried = f", in {len(course.climbed) + 1} ways" if course.climbed else ""
         return ReferenceError(
             f"reference {self.name!r} failed ({failure.trouble.symptom}{tried}): {failure.message}",
@@ -228,16 +231,6 @@ class DftReference:
             is_final=failure.trouble.failure in _CERTAIN,
             details={**course.costs(), "ladder": course.climbed},
         )
-
-    def _said(self, directory: Path) -> list[str]:
-        """The lines that the code and its launcher have written, as far as they can be looked through."""
-        lines: list[str] = []
-        for name in (STANDARD_ERROR, *self.code.logs, self.code.output):
-            if (directory / name).is_file():
-                with (directory / name).open("rb") as file:
-                    file.seek(max(0, (directory / name).stat().st_size - _BYTES_READ))
-                    lines += file.read().decode(errors="replace").splitlines()
-        return lines
 
     @cached_property
     def ladder(self) -> Ladder:
@@ -249,6 +242,8 @@ class DftReference:
     def calculation(self, atoms: Atoms, directory: Path, way: _Way | None = None) -> Calculation:
         """A calculation of a frame as its code is asked for it; nothing is written yet."""
         way = way or _Way()
+        if atoms.pbc.any() and not self.code.is_periodic:
+            raise ConfigError(f"{self.name} computes without periodic boundaries; a frame has pbc {atoms.pbc.tolist()}")
         boxed = with_box(atoms)
         return Calculation(
             atoms=boxed,
@@ -258,6 +253,7 @@ class DftReference:
             arguments=merged(self.arguments, way.change),
             kpoints=kpoint_grid(boxed, self.dft.kpoints_per_length),
             bands=way.bands,
+            ranks=allotted_ranks(way.ranks),
             start_from=way.start,
         )
 
@@ -329,13 +325,42 @@ class DftReference:
 _CERTAIN = frozenset({FailureClass.NOT_CONVERGED, FailureClass.UNPHYSICAL_GEOMETRY})
 
 
+def judged(code: DftCode, ladder: Ladder, calculation: Calculation, status: int) -> Reading:
+    """What a run says that has ended with this exit status.
+
+    Raises:
+        RunFailed: it is no label.
+    """
+    try:
+        if status != 0:
+            raise OutputError(f"the program ended with status {status}")
+        return code.believe(calculation)
+    except OutputError as error:
+        trouble = ladder.diagnose(_said(code, calculation.directory)) or _unknown(status, calculation.directory)
+        raise RunFailed(trouble, str(error), error, calculation.directory) from error
+
+
+def _said(code: DftCode, directory: Path) -> list[str]:
+    """The lines that a code and its launcher have written, as far as they can be looked through."""
+    lines: list[str] = []
+    for name in (STANDARD_ERROR, *code.logs, code.output):
+        if (directory / name).is_file():
+            with (directory / name).open("rb") as file:
+                file.seek(max(0, (directory / name).stat().st_size - _BYTES_READ))
+                lines += file.read().decode(errors="replace").splitlines()
+    return lines
+
+
 def _next(directory: Path, course: _Course) -> Path:
     """The folder of the next run."""
     return directory / f"run-{len(course.runs)}"
 
 
-def _unknown(status: int) -> Trouble:
+def _unknown(status: int, directory: Path) -> Trouble:
+    """What has happened where nothing was said: on a full disk a program cannot even say that."""
     failure = of_exit_status(status)
+    if shutil.disk_usage(directory).free < _FULL_DISK:
+        failure = FailureClass.NODE_LOST
     if failure is FailureClass.UNKNOWN and status == 0:
         failure = FailureClass.BAD_OUTPUT
     return Trouble(failure.value, failure)

@@ -43,7 +43,7 @@ def with_launcher(command: Sequence[str], *, share: float = 1.0) -> list[str]:
     if not isinstance(prefix, list) or not all(isinstance(argument, str) for argument in prefix):
         raise UsageError(f'the environment variable {VARIABLE} is {text!r}; it must be a JSON list, e.g. ["mpirun"]')
     nodes = _count(NODES)
-    ranks = max(1, round(share * _count(RANKS)))
+    ranks = allotted_ranks(share)
     values = {
         "{node}": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         "{ranks}": str(ranks),
@@ -52,6 +52,11 @@ def with_launcher(command: Sequence[str], *, share: float = 1.0) -> list[str]:
     for name, value in values.items():
         prefix = [argument.replace(name, value) for argument in prefix]
     return [*prefix, *command]
+
+
+def allotted_ranks(share: float = 1.0) -> int:
+    """MPI ranks that this worker was given, or a share of them; at least one."""
+    return max(1, round(share * _count(RANKS)))
 
 
 def allotted_cores() -> int:

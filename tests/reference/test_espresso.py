@@ -67,11 +67,11 @@ def test_input(upf: Path, tmp_path: Path) -> None:
         "calculation = 'scf'", "tstress = .true.", "tprnfor = .true.", f"ecutwfc = {500 / Rydberg!r}",
         f"ecutrho = {4000 / Rydberg!r}", "input_dft = 'pbe'", "occupations = 'smearing'", "smearing = 'cold'",
         f"degauss = {0.27 / Rydberg!r}", "nspin = 2", "starting_magnetization(1) = 0.15", "tot_charge = 1.0",
-        f"conv_thr = {2e-7 / Rydberg!r}", "mixing_beta = 0.3", "vdw_corr = 'd3'", "Fe 55.845 Fe.UPF",
+        f"conv_thr = {2e-7 / Rydberg!r}", "mixing_beta = 0.3", "vdw_corr = 'd3'", "Fe 55.845 Fe.Fe.UPF",
         "K_POINTS automatic", "5 5 3 0 0 0",
     ):  # fmt: skip
         assert line in lines, line
-    assert (tmp_path / "run-0" / "Fe.UPF").resolve() == upf
+    assert (tmp_path / "run-0" / "Fe.Fe.UPF").resolve() == upf
 
 
 def test_what_is_not_periodic_is_sampled_at_gamma_in_a_box(upf: Path, tmp_path: Path) -> None:
