@@ -149,9 +149,8 @@ class Abinit(DftCode):
         except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise OutputError(f"the output of abinit cannot be read: {type(error).__name__}: {error}") from error
         agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 2e-6)
-        # The echo has 11 digits; abinit converts its results with other constants than ASE; and with PAW one is the
-        # energy by double counting.
-        tolerance = 1e-6 + 2e-7 * abs(reading.energy) + 2 * calculation.scf_tolerance
+        # The echo has 11 digits; and abinit converts its results with other constants than ASE.
+        tolerance = 1e-6 + 2e-7 * abs(reading.energy)
         largest = float(np.abs(reading.forces).max(initial=0.0))
         return agreed(calculation, reading, witness, energy=tolerance, forces=1e-6 + 4e-7 * largest, stress=1e-7)
 
@@ -193,10 +192,12 @@ def _of_results(calculation: Calculation, text: str) -> Reading:
     if list(results["atoms"].symbols) != list(calculation.atoms.symbols):
         raise OutputError("the output of abinit is of another frame: it has other elements")
     moments = re.findall(r"Total magnetization \(exact up - dn\): *(\S+)", text)
-    terms = dict(re.findall(r"(?m)^(internal|total_energy) +: +(\S+)$", text.split("!EnergyTermsDC")[0]))
+    # With PAW the energy by double counting is the one that counts; it comes last.
+    terms = dict(re.findall(r"(?m)^(internal|total_energy)(?:_dc)? +: +(\S+)$", text))
+    in_eV = re.findall(r"(?m)^total_energy(?:_dc)?_eV +: +(\S+)$", text)
     rest = float(terms["total_energy"]) - float(terms["internal"]) if "internal" in terms else None
     return Reading(
-        energy=results["energy"],
+        energy=float(in_eV[-1]),
         forces=results["forces"],
         stress=results["stress"],
         smearing_energy=None if rest is None else rest * Hartree,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -181,10 +182,12 @@ def _of_xml(calculation: Calculation) -> Reading:
 
 
 def _of_outcar(calculation: Calculation, text: str) -> Reading:
-    frames: Any = read(calculation.directory / "OUTCAR", index=":", format="vasp-out")
-    if len(frames) != 1:
-        raise OutputError(f"OUTCAR holds {len(frames)} frames")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a stress that is no number: it is missing then
+        frames: Any = read(calculation.directory / "OUTCAR", index=":", format="vasp-out")
     order = _order(calculation)
+    if len(frames) != 1 or list(frames[0].symbols) != list(calculation.atoms.symbols[order]):
+        raise OutputError("OUTCAR does not hold one calculation of the elements that were asked for")
     results = frames[0].calc.results
     moments = re.findall(r"^ number of electron +\S+ +magnetization +(\S+)", text, re.MULTILINE)
     return Reading(

@@ -125,7 +125,7 @@ def test_input(psp: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_periodic_is_sampled_at_gamma_in_a_box(psp: Path, tmp_path: Path) -> None:
     lines = written(iron(tmp_path), Atoms("Fe2", positions=[(0, 0, 0), (0, 0, 2.0)]), tmp_path)
-    assert "1 1 1" in lines and "0.00000000000000 0.00000000000000 14.00000000000000" in lines
+    assert "1 1 1" in lines and any(line.endswith(" 14.00000000000000") for line in lines)
     assert "diemac 2.0" in lines  # the screening of a vacuum
     slab = Atoms("Fe", cell=[2.5, 2.5, 0], pbc=[True, True, False])
     lines = written(iron(tmp_path), slab, tmp_path, number=1)
@@ -293,13 +293,13 @@ def test_the_ladder_ends_in_the_declared_label(program, tmp_path: Path) -> None:
     assert narrow.energy == pytest.approx(undisturbed.energy, abs=2e-4)
 
 
-def test_hot_electrons_prepare_but_the_label_is_cold(program, tmp_path: Path, monkeypatch) -> None:
+def test_wide_smearing_prepares_but_the_label_has_its_own(program, tmp_path: Path, monkeypatch) -> None:
     """The last rung for self-consistency: only its preparatory run has another smearing."""
     reference = abinit({"nstep": 3})
     rungs = tuple(rung for rung in reference.ladder.rung if rung.before)
     monkeypatch.setattr(reference, "ladder", reference.ladder.model_copy(update={"rung": rungs}))
     result = reference.compute(rattled(2), tmp_path)
-    assert "tsmear 0.7 eV" in (tmp_path / "run-1" / "abinit.abi").read_text()
+    assert "tsmear 0.5 eV" in (tmp_path / "run-1" / "abinit.abi").read_text()
     assert "irdwfk 1" in (tmp_path / "run-2" / "abinit.abi").read_text()
     assert result.energy == pytest.approx(abinit().compute(rattled(2), tmp_path / "good").energy, abs=2e-6)
 
@@ -346,26 +346,22 @@ def test_no_damaged_output_is_believed(program, tmp_path: Path) -> None:
     assert whole.energy == result.energy
 
     lines = text.splitlines(keepends=True)
-    damaged = ["".join(lines[:count]) for count in range(0, len(lines) - 5, 7)] + [text + text, text[::-1]]
+    for torn in [*("".join(lines[:count]) for count in range(0, len(lines) - 5, 7)), text + text]:
+        file.write_text(torn)
+        with pytest.raises(OutputError):
+            reference.code.read(calculation)
     rng = np.random.default_rng(0)
     digits = [place for place, letter in enumerate(text) if letter.isdigit()]
-    for place in rng.choice(digits, 300, replace=False):
-        damaged.append(text[:place] + str((int(text[place]) + 1 + rng.integers(8)) % 10) + text[place + 1 :])
-    refused = 0
-    for torn in damaged:
-        file.write_text(torn)
+    for place in rng.choice(digits, 200, replace=False):
+        file.write_text(text[:place] + str((int(text[place]) + 1 + rng.integers(8)) % 10) + text[place + 1 :])
         try:
             seen = reference.code.read(calculation)
         except OutputError:
-            refused += 1
             continue
-        assert seen.energy == pytest.approx(whole.energy, abs=1e-4) and np.allclose(
-            seen.forces, whole.forces, atol=1e-5
-        )
-        assert (
-            seen.stress is not None and whole.stress is not None and np.allclose(seen.stress, whole.stress, atol=1e-6)
-        )
-    assert refused > 0.4 * len(damaged) - 300 * 0.4
+        assert seen.energy == pytest.approx(whole.energy, abs=1e-4)
+        assert np.abs(seen.forces - whole.forces).max() < 1e-5
+        assert seen.stress is not None and whole.stress is not None
+        assert np.abs(seen.stress - whole.stress).max() < 1e-6
 
     moved = atoms.copy()
     moved.positions[0] += 0.01
