@@ -288,12 +288,14 @@ def _phase(state: State, is_running: bool, stop_requested: bool) -> Phase:
 
 
 def _message(phase: Phase, state: State, holder: Holder | None, directory: CampaignDirectory) -> str:
-    again = f"`alpot run {directory.path}`"
+    again = f"`{directory.command}`"
     match phase:
         case Phase.NEW:
             return f"created, nothing has run yet; {again} starts it"
         case Phase.RUNNING:
             where = "" if holder is None or holder.host == socket.gethostname() else f" on {holder.host}"
+            if directory.purpose.exists():
+                return "labelling what was given" + where
             return "getting the first labels" + where if state.promoted is None else "exploring and learning" + where
         case Phase.ENDING:
             return f"{state.ending.reason if state.ending else ''}; what runs finishes, then the last assessment"
