@@ -181,6 +181,51 @@ def label(
 
 
 @app.command()
+def converge(
+    path: CampaignFile,
+    structures: Annotated[int, typer.Option("--structures", "-n", min=1, help="number of structures")] = 3,
+    force_tolerance: Annotated[
+        float, typer.Option(min=0.0, help="largest force difference that may be, in eV/Å")
+    ] = 0.01,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=v1,v2,...",
+            help="setting below [reference] and its values, the most accurate last; repeat for more",
+        ),
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="take the structures from this file; default: starts of the campaign")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the study")] = Path("convergence"),
+    trust_directory: TrustDirectory = False,
+) -> None:
+    """Find out which settings of the reference are good enough: cutoff, k points, smearing, or any other number."""
+    from alpot.report.convergence import study_view, write_plots
+    from alpot.report.labelling import LabelProgress
+    from alpot.store.study import write_study
+    from alpot.subjects.convergence import prepare_study
+
+    work = prepare_study(
+        path,
+        output,
+        count=structures,
+        tolerance=force_tolerance,
+        vary=vary or (),
+        frames_of=frames,
+        trust_directory=trust_directory,
+    )
+    with LabelProgress(console) as progress:
+        outcome = work.run(progress)
+    study = work.study()
+    write_study(output, study)
+    plots = write_plots(output, study)
+    console.print(study_view(study))
+    console.print(f"{outcome.status}: {escape(outcome.reason)}")
+    console.print(f"wrote {escape(', '.join(map(str, (output / 'convergence.json', *plots))))}", soft_wrap=True)
+
+
+@app.command()
 def status(
     path: CampaignPath,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,

@@ -86,6 +86,7 @@ class Controller:
         policy: decides what is done next.
         imported: labels that the user brought along; those that are known already do no harm.
         given: structures that the user wants labelled; those that have their label, or wait for it, do no harm.
+        wanted: keys of all labels that the user wants; what waits for others is withdrawn. None: whatever is found.
         on_change: called after every event, e.g. to show progress. If it fails, it is not called again.
         changes: what the user has changed in the campaign file since the last run, in words.
         reload: called when the user asks a running controller to read the campaign file again.
@@ -99,6 +100,7 @@ class Controller:
     policy: Policy = decide
     imported: ImportedLabels | None = None
     given: Sequence[Candidate] = ()
+    wanted: frozenset[str] | None = None
     on_change: Observer | None = None
     changes: Sequence[str] = ()
     reload: Reload | None = None
@@ -170,6 +172,11 @@ class Controller:
             self._commit(events.labels_imported(keys, audit, shards, audit_shards), rows)
 
     def _give(self) -> None:
+        if self.wanted is not None:
+            waiting = self.state.waiting.items()
+            withdrawn = [name for name, entry in waiting if entry.candidate.key not in self.wanted]
+            if withdrawn:
+                self._commit(events.candidates_withdrawn(withdrawn))
         done_or_waiting = {
             *(entry.candidate.key for entry in (*self.state.waiting.values(), *self.state.labelling.values())),
             *(entry.key for entry in self.given if self._ledger.has_label(entry.key)),

@@ -122,6 +122,11 @@ def candidates_given(candidates: Iterable[Candidate]) -> Event:
     return Event(kind="candidates_given", payload={"candidates": [entry.model_dump() for entry in candidates]})
 
 
+def candidates_withdrawn(ids: Iterable[str]) -> Event:
+    """Waiting candidates that the user does not want labelled any more."""
+    return Event(kind="candidates_withdrawn", payload={"ids": list(ids)})
+
+
 def labels_lost(reasons: Mapping[str, str], *, audit: Sequence[str] = (), shards: Sequence[str] = ()) -> Event:
     """Labels that are no longer to be had, e.g. because the disk has damaged them.
 

@@ -213,6 +213,8 @@ class State:
                 self._import(event.payload)
             case "candidates_given":
                 self._give([Candidate.model_validate(entry) for entry in event.payload["candidates"]])
+            case "candidates_withdrawn":
+                self._withdraw(event.payload["ids"])
             case "labels_lost":
                 self._lose_labels(event.payload)
             case "labels_moved":
@@ -309,6 +311,13 @@ class State:
             self._unsettled[_exploration(candidate)] += 1
             self.keys.add(candidate.key)
             self._enqueue(Waiting(candidate, None))
+
+    def _withdraw(self, ids: Iterable[str]) -> None:
+        for identifier in ids:
+            candidate = self.waiting.pop(identifier).candidate
+            self.keys.discard(candidate.key)
+            self.dropped["withdrawn"] += 1
+            self._settle(candidate)
 
     # ------------------------------------------------------------------------------------------------ tasks
 

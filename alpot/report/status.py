@@ -223,7 +223,8 @@ def describe(
         generations=tuple(history.generations.values()),
         promoted=state.promoted,
         potential=potential,
-        labels=_labels(config, state, history),
+        # Where only labels are made, each that is asked for is to be made.
+        labels=_labels(len(state.keys) if directory.purpose.exists() else config.stopping.max_labels, state, history),
         exploration=_exploration(state, history),
         tasks=_tasks(state, history, elapsed_s),
         failures={kind.value: dict(counts) for kind, counts in history.failures.items() if kind != Kind.LABEL},
@@ -237,7 +238,7 @@ def describe(
     )
 
 
-def _labels(config: Campaign, state: State, history: History) -> Labels:
+def _labels(budget: int, state: State, history: History) -> Labels:
     return Labels(
         training=state.train_labels,
         audit=state.audit_labels,
@@ -245,7 +246,7 @@ def _labels(config: Campaign, state: State, history: History) -> Labels:
         queued=len(state.waiting) + len(state.stale) + len(state.failed[Kind.LABEL]),
         running=state.in_flight[Kind.LABEL],
         calculations=state.calculations,
-        budget=config.stopping.max_labels,
+        budget=budget,
         rejected=dict(state.rejected),
         refused=dict(Counter(state.refused.values())),
         failed_attempts=dict(history.failures.get(Kind.LABEL, {})),

@@ -17,6 +17,7 @@ from ase import Atoms
 from alpot.campaign.subject import Assignment
 from alpot.config import Reference
 from alpot.config_file import read_campaign
+from alpot.errors import FailureClass, ReferenceError
 from alpot.reference import label, level_of_theory, open_reference
 from alpot.reference.protocol import ReferenceCalculator
 from alpot.reference.variation import varied
@@ -71,6 +72,11 @@ class LabellingSubject:
         candidate = assignment.spec["candidate"]
         atoms, provenance = read_candidate(self.directory, candidate)
         method = self.method(json.dumps(provenance["setting"]))
+        if label_key(atoms, method.level) != provenance["key"]:
+            raise ReferenceError(
+                "the campaign file has another level of theory now than when this label was asked for",
+                failure=FailureClass.BAD_OUTPUT,
+            )
         return make_label(self.directory, method, candidate, atoms, provenance, assignment.scratch)
 
     def _open(self, setting: str) -> Method:

@@ -85,8 +85,7 @@ class Order:
     def text(self) -> str:
         """The campaign file as it is kept: what matters of the user's."""
         tables = self.config.model_dump(exclude_unset=True, include={"reference", "resources"})
-        budget = {"stopping": {"max_labels": max(len(self.wanted), 1)}}
-        return written({"material": {"elements": list(self.elements)}} | tables | budget)
+        return written({"material": {"elements": list(self.elements)}} | tables)
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,14 @@ class Labelling:
         directory: where labels are kept.
         config: what the directory's own campaign file says.
         given: candidates that are new, or are to be tried once more.
+        wanted: keys of all labels that are asked for.
         changes: what the user has changed in the campaign file since the last run, in words.
     """
 
     directory: CampaignDirectory
     config: Campaign
     given: Sequence[Candidate]
+    wanted: frozenset[str]
     changes: Sequence[str]
 
     def run(self, on_change: Observer | None = None) -> Outcome:
@@ -115,6 +116,7 @@ class Labelling:
             subject=SUBJECT,
             policy=decide_labels,
             given=self.given,
+            wanted=self.wanted,
             on_change=on_change,
             changes=self.changes,
         )
@@ -156,7 +158,8 @@ def open_labelling(path: Path, order: Order, *, trust_directory: bool = False) -
         _refuse_other_purpose(directory, order)
         found = _take_over(directory, text, config, order.source)
     publish_json(directory.purpose, {"same": dict(order.same), "command": order.command})
-    return Labelling(directory, config, _give(directory, order.wanted, _is_worth_another_try(found)), _told(found))
+    given = _give(directory, order.wanted, _is_worth_another_try(found))
+    return Labelling(directory, config, given, frozenset(entry.key for entry in order.wanted), _told(found))
 
 
 def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> None:
