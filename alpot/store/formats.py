@@ -142,10 +142,12 @@ def _labelled_atoms(label: Label, own: Atoms | None) -> Atoms:
 
 def _fits_comment(name: Any, value: Any) -> bool:
     """Whether a comment line can hold an entry, and nobody would take it for something else."""
-    if not isinstance(name, str) or not name or name in _RESERVED:
+    if not isinstance(name, str) or not name or not name.isprintable() or name in _RESERVED:
         return False
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "bif"
+    if isinstance(value, str):  # ASE would break the line
+        return value.isprintable()
     try:
         json.dumps(value.item() if isinstance(value, np.generic) else value)
     except (TypeError, ValueError):
@@ -154,8 +156,12 @@ def _fits_comment(name: Any, value: Any) -> bool:
 
 
 def _fits_column(name: str, array: np.ndarray) -> bool:
-    is_known = name in _RESERVED or name in ("numbers", "positions")
-    return not is_known and not re.search(r"[\s:]", name) and array.dtype.kind in "bifU" and array.ndim <= 2
+    """Whether an array can be columns of its own."""
+    if name in _RESERVED or name in ("numbers", "positions") or not re.fullmatch(r"[^\s:]+", name) or array.ndim > 2:
+        return False
+    if array.dtype.kind == "U":
+        return all(re.fullmatch(r"\S+", word) for word in array.ravel())
+    return array.dtype.kind in "bif"
 
 
 def _frames_of_extxyz(path: Path) -> Iterator[Atoms]:

@@ -21,10 +21,11 @@ from alpot.campaign.state import State
 from alpot.campaign.subject import Candidate
 from alpot.config import Campaign, Resources
 from alpot.config_file import parse_campaign, written
-from alpot.errors import CampaignDirectoryError, ConfigError
+from alpot.errors import CampaignDirectoryError, ConfigError, StorageError
 from alpot.platforms.registry import open_platform
 from alpot.store.dataset import read_labels
 from alpot.store.directory import CampaignDirectory
+from alpot.store.files import set_aside
 from alpot.store.frames import write_frames
 from alpot.store.json_files import publish_json, read_json
 from alpot.store.labels import Label
@@ -165,14 +166,17 @@ def open_labelling(path: Path, order: Order, *, trust_directory: bool = False) -
 def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> None:
     if not directory.purpose.exists():
         with Ledger(directory.ledger, read_only=True) as ledger:
-            if next(ledger.events(), None) is not None:
-                raise CampaignDirectoryError(
-                    f"{directory.path} is the directory of a campaign; labels without one need a directory of their own"
-                )
-        return  # killed before it had begun
-    before = read_json(directory.purpose).get("same")
-    if not isinstance(before, dict):
-        raise CampaignDirectoryError(f"{directory.purpose} was not written by alpot; use another directory")
+            kinds = {event.kind for event in ledger.events()}
+        if kinds and "candidates_given" not in kinds:
+            raise CampaignDirectoryError(
+                f"{directory.path} is the directory of a campaign; labels without one need a directory of their own"
+            )
+        return  # killed before it had begun, or quarantined by `alpot repair`
+    try:
+        before = dict(read_json(directory.purpose).get("same", {}))
+    except StorageError:  # labels are named by structure and method: nothing can be mixed up
+        set_aside(directory.purpose)
+        return
     for name, value in order.same.items():
         if before.get(name) != value:
             raise ConfigError(
