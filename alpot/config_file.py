@@ -71,12 +71,14 @@ def parse_for_labels(text: str, source: str, elements: Sequence[str]) -> Campaig
     Args:
         text: the content. The table ``[material]`` may be missing.
         source: its name for messages.
-        elements: chemical symbols to be labelled; they stand for a missing ``[material]``.
+        elements: chemical symbols to be labelled; the material that is returned has these.
 
     Raises:
         ConfigError: it is not valid.
     """
-    return _validated({"material": {"elements": list(elements)}} | _parsed(text, source), source)
+    material = {"elements": list(elements)}
+    campaign = _validated({"material": material} | _parsed(text, source), source)
+    return campaign.model_copy(update={"material": _validated_material(material, source)})
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:
@@ -99,6 +101,13 @@ def _validated(data: Mapping[str, Any], source: str) -> Campaign:
         return Campaign.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_explain(error, Campaign, source)) from error
+
+
+def _validated_material(data: Mapping[str, Any], source: str) -> Material:
+    try:
+        return Material.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, Material, source)) from error
 
 
 def json_schema() -> dict[str, Any]:
@@ -126,10 +135,7 @@ def template(elements: Sequence[str]) -> str:
     Raises:
         ConfigError: the elements are not valid.
     """
-    try:
-        material = Material.model_validate({"elements": list(elements)})
-    except ValidationError as error:
-        raise ConfigError(_explain(error, Material, "new campaign")) from error
+    material = _validated_material({"elements": list(elements)}, "new campaign")
     required = {"material": material, "elements": material.elements, "code": _embedded_reference(elements)}
     lines = _comment(
         "A campaign of alpot. Keys are shown with their defaults and may be left out, except elements and code."

@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from alpot.campaign.controller import Observer, Outcome
-from alpot.config import Campaign, Reference
+from alpot.config import Campaign, Material, Reference
 from alpot.config_file import read_campaign
 from alpot.errors import ConfigError, FailureClass, StructureError, UsageError
 from alpot.platforms.registry import open_platform
@@ -24,6 +25,7 @@ from alpot.structures import draw_start
 from alpot.structures.files import read_structures
 from alpot.subjects.label_task import Method
 from alpot.subjects.labelling import Labelling, Order, Rejection, Wanted, open_labelling
+from alpot.subjects.launch import check_reference
 from alpot.validation.convergence import compared, good_enough
 
 
@@ -50,6 +52,29 @@ _DIGITS = 3
 
 
 @dataclass(frozen=True)
+class _Own:
+    """The campaign's own settings.
+
+    Attributes:
+        table: ``[reference]``.
+        described: what the reference makes of it, defaults included.
+    """
+
+    table: Reference
+    described: Mapping[str, Any]
+
+    def value(self, key: str) -> float | None:
+        """The number that a setting has, be it by default; None if that is not known."""
+        set_by_user = value_of(self.table, key)
+        if set_by_user is not None:
+            return set_by_user
+        by_default: Any = self.described
+        for name in key.split("."):
+            by_default = by_default.get(name) if isinstance(by_default, Mapping) else None
+        return by_default if isinstance(by_default, int | float) and not isinstance(by_default, bool) else None
+
+
+@dataclass(frozen=True)
 class _Rung:
     """One setting, and the labels that it is to give: one key for each structure."""
 
@@ -64,7 +89,7 @@ class Convergence:
     Attributes:
         campaign: the campaign file.
         tolerance: of forces in eV/Å.
-        reference: its table ``[reference]``.
+        own: the campaign's own settings.
         structures: a few words on each structure.
         rungs: by the setting that is varied, the least accurate first.
         labelling: where the work is done.
@@ -72,7 +97,7 @@ class Convergence:
 
     campaign: Path
     tolerance: float
-    reference: Reference
+    own: _Own
     structures: Sequence[str]
     rungs: Mapping[str, Sequence[_Rung]]
     labelling: Labelling
@@ -127,7 +152,7 @@ class Convergence:
         return Ladder(
             key=key,
             unit=unit,
-            own=value_of(self.reference, key),
+            own=self.own.value(key),
             points=points,
             recommended=chosen.value if chosen else None,
             sentence=_sentence(key, unit, points, chosen, self.tolerance),
@@ -161,12 +186,13 @@ def prepare_study(
         UsageError: a file or a setting is wrong.
     """
     config = read_campaign(path)
-    named = _structures(config, path.parent, count) if frames_of is None else _frames(frames_of, count)
-    ladders = dict(_parsed(text, config.reference) for text in vary) or _ladders_around(config.reference)
-    own = Method.open(config.reference, path.parent, {})
-    elements = sorted({symbol for _, atoms in named for symbol in atoms.symbols})
-    own.reference.check(elements)
     open_platform(config.resources)
+    named = _structures(config, path.parent, count) if frames_of is None else _frames(frames_of, count)
+    elements = sorted({symbol for _, atoms in named for symbol in atoms.symbols})
+    config = config.model_copy(update={"material": Material(elements=tuple(elements))})
+    own = _Own(config.reference, Method.open(config.reference, path.parent, {}).reference.settings())
+    ladders = dict(_parsed(text, own) for text in vary) or _ladders_around(own)
+    check_reference(config, path.parent)
     rungs: dict[str, list[_Rung]] = {}
     wanted: dict[str, Wanted] = {}
     for key, values in ladders.items():
@@ -183,13 +209,12 @@ def prepare_study(
     order = Order(
         config=config,
         source=path,
-        elements=elements,
         wanted=list(wanted.values()),
         same={"purpose": "a convergence study"},
         command=_command(path, output, count, tolerance, vary, frames_of),
     )
     labelling = open_labelling(output / "labels", order, trust_directory=trust_directory)
-    return Convergence(path, tolerance, config.reference, [name for name, _ in named], rungs, labelling)
+    return Convergence(path, tolerance, own, [name for name, _ in named], rungs, labelling)
 
 
 # ------------------------------------------------------------------------------------------------- what is tried
@@ -214,26 +239,26 @@ def _frames(path: Path, count: int) -> list[tuple[str, Atoms]]:
     return [(f"{path.name}#{number}, {frames[number].symbols}", frames[number]) for number in chosen]
 
 
-def _ladders_around(reference: Reference) -> dict[str, list[float]]:
+def _ladders_around(own: _Own) -> dict[str, list[float]]:
     found = {
-        key: [_rounded(own * factor) for factor in knob.factors]
+        key: [_rounded(value * factor) for factor in knob.factors]
         for key, knob in _KNOBS.items()
-        if (own := value_of(reference, key))
+        if (value := own.value(key))
     }
     if not found:
         raise UsageError(
-            f"reference.code is {reference.code!r}, of which alpot does not know what to vary; name it, the most"
+            f"reference.code is {own.table.code!r}, of which alpot does not know what to vary; name it, the most"
             " accurate value last: --vary arguments.KEY=v1,v2,v3"
         )
     return found
 
 
-def _parsed(text: str, reference: Reference) -> tuple[str, list[float]]:
+def _parsed(text: str, own: _Own) -> tuple[str, list[float]]:
     key, _, listed = text.partition("=")
     key = key.strip().removeprefix("reference.")
-    own = value_of(reference, key)
+    value = own.value(key)
     try:
-        values = [_number(word, whole=own is None or isinstance(own, int)) for word in listed.split(",")]
+        values = [_number(word, whole=value is None or isinstance(value, int)) for word in listed.split(",")]
     except ValueError as error:
         raise UsageError(
             f"--vary {text}: it must be KEY=v1,v2,... with numbers, e.g. dft.cutoff=300,400,500"

@@ -20,6 +20,7 @@ from alpot.store.labels import label_key
 from alpot.structures.files import read_structures
 from alpot.subjects.label_task import Method
 from alpot.subjects.labelling import Labelling, Order, Rejection, Wanted, open_labelling
+from alpot.subjects.launch import check_reference
 
 _NOT_FINITE = Rejection(reason=FailureClass.UNPHYSICAL_GEOMETRY, message="positions or the cell are not finite")
 _NOT_YET = Rejection(reason="not yet", message="run the same command again to continue")
@@ -113,8 +114,8 @@ def label_file(
     if not elements:
         raise StructureError(f"{path} holds no atoms")
     config = parse_for_labels(read_text(campaign_file), str(campaign_file), elements)
+    check_reference(config, campaign_file.parent)
     method = Method.open(config.reference, campaign_file.parent, {})
-    method.reference.check(elements)
     open_platform(config.resources)
     keys = [_key(atoms, method.level) for atoms in frames]
     first = {key: number for number, key in reversed(list(enumerate(keys))) if key is not None}
@@ -128,7 +129,6 @@ def label_file(
     order = Order(
         config=config,
         source=campaign_file,
-        elements=elements,
         wanted=wanted,
         same={"level of theory": method.level, "list of frames": _hash_of(keys)},
         command=shlex.join(map(str, command)),

@@ -68,9 +68,9 @@ class Order:
     """What is to be labelled, and how.
 
     Attributes:
-        config: the campaign file; its tables ``[reference]`` and ``[resources]`` are used.
+        config: the campaign file; its tables ``[reference]`` and ``[resources]`` are used. The elements of its material
+            are those of the structures.
         source: that file; file names in it are relative to its folder.
-        elements: chemical symbols of the structures.
         wanted: each key once.
         same: what must stay the same when the directory is used again, by its name for messages.
         command: what the user types to go on.
@@ -78,7 +78,6 @@ class Order:
 
     config: Campaign
     source: Path
-    elements: Sequence[str]
     wanted: Sequence[Wanted]
     same: Mapping[str, str]
     command: str
@@ -86,7 +85,7 @@ class Order:
     def text(self) -> str:
         """The campaign file as it is kept: what matters of the user's."""
         tables = self.config.model_dump(exclude_unset=True, include={"reference", "resources"})
-        return written({"material": {"elements": list(self.elements)}} | tables)
+        return written({"material": {"elements": list(self.config.material.elements)}} | tables)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from fake_campaign import InProcess
 from rich.console import Console
 
 from alpot.campaign import apps
+from alpot.config import Reference
 from alpot.errors import ConfigError, UsageError
 from alpot.report.convergence import study_view, write_plots
 from alpot.store.study import Ladder, Study, write_study
@@ -179,16 +180,19 @@ def test_files(folder):
 # --------------------------------------------------------------------------------------------- what may be varied
 
 
-def test_dft_settings_are_varied_around_the_campaigns_own(monkeypatch):
-    own = {"dft.cutoff": 400.0, "dft.kpoint_density": 30.0, "dft.smearing_width": 0.1}
-    monkeypatch.setattr(convergence, "value_of", lambda _, key: own.get(key))
-    ladders = convergence._ladders_around(None)
+def test_dft_settings_are_varied_around_the_campaigns_own():
+    # What the campaign leaves out has a default that only the reference knows.
+    described = {"dft": {"cutoff": 400.0, "kpoint_density": 30.0, "smearing": "cold", "smearing_width": 0.1}}
+    own = convergence._Own(Reference(code="emt"), described)
+    ladders = convergence._ladders_around(own)
     assert ladders["dft.cutoff"] == [256.0, 320.0, 400.0, 500.0, 625.0]
     assert ladders["dft.kpoint_density"] == [15.0, 21.2, 30.0, 42.4, 60.0]
     assert ladders["dft.smearing_width"] == [0.2, 0.1, 0.05, 0.025]  # the smallest is what is meant
     # Whoever lists them otherwise means the same.
-    assert convergence._parsed("dft.smearing_width=0.05,0.1,0.2", None)[1] == [0.2, 0.1, 0.05]
-    assert convergence._parsed("reference.dft.cutoff=500,400,300", None) == ("dft.cutoff", [300.0, 400.0, 500.0])
+    assert convergence._parsed("dft.smearing_width=0.05,0.1,0.2", own)[1] == [0.2, 0.1, 0.05]
+    assert convergence._parsed("reference.dft.cutoff=500,400,300", own) == ("dft.cutoff", [300.0, 400.0, 500.0])
+    insulator = convergence._Own(Reference(code="emt"), {"dft": described["dft"] | {"smearing_width": None}})
+    assert list(convergence._ladders_around(insulator)) == ["dft.cutoff", "dft.kpoint_density"]
 
 
 @pytest.mark.parametrize(

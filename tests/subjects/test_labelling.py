@@ -231,7 +231,7 @@ def test_the_record_of_what_is_labelled_may_be_damaged_or_lost(folder):
     work.labelling.directory.purpose.write_text("{}")
     again = begin(folder)  # sets it aside and writes another one
     assert again.labelling.given == []
-    again.labelling.directory.purpose.write_text("{}")
+    again.labelling.directory.purpose.write_text('{"same": ')
     assert "labelling.json" in [damage.path for damage in mend(again.labelling.directory.path).report.damaged]
     last = begin(folder)
     assert last.labelling.given == [] and last.run().status == "finished" and last.write().missing == {}
@@ -310,6 +310,7 @@ def test_what_is_wrong_in_the_campaign_file_is_told_before_anything_is_made(fold
 def test_elements_that_the_reference_does_not_know(folder):
     with pytest.raises(UsageError, match="Zr"):
         begin(folder, [bulk("Zr")])
+    assert not (folder / "out.labelling").exists()
     with pytest.raises(StructureError, match="holds no atoms"):
         begin(folder, [Atoms()])
 
