@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from alpot.campaign.subject import Kind
+from alpot.campaign.subject import Candidate, Kind
 from alpot.errors import FailureClass, StorageError
 from alpot.store.ledger import Event
 
@@ -115,6 +115,16 @@ def labels_imported(
     """
     lists = {"keys": keys, "audit": audit, "shards": shards, "audit_shards": audit_shards}
     return Event(kind="labels_imported", payload={name: list(values) for name, values in lists.items()})
+
+
+def candidates_given(candidates: Iterable[Candidate]) -> Event:
+    """Structures that the user wants labelled, brought along rather than found; or wants tried once more."""
+    return Event(kind="candidates_given", payload={"candidates": [entry.model_dump() for entry in candidates]})
+
+
+def candidates_withdrawn(ids: Iterable[str]) -> Event:
+    """Waiting candidates that the user does not want labelled any more."""
+    return Event(kind="candidates_withdrawn", payload={"ids": list(ids)})
 
 
 def labels_lost(reasons: Mapping[str, str], *, audit: Sequence[str] = (), shards: Sequence[str] = ()) -> Event:

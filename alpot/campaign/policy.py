@@ -93,25 +93,25 @@ def is_lifted(ending: Ending, settings: PolicySettings) -> bool:
 def _retry(state: State, settings: PolicySettings) -> Event | None:
     for tasks in state.failed.values():
         for task in islice(tasks.values(), 1):  # those behind it wait for the same slot
-            event = _verdict(state, settings, task)
+            event = verdict(state, settings, task)
             if event.kind == "task_abandoned":
                 return event
             is_affordable = (
                 task.kind != Kind.LABEL or state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
             )
-            if is_affordable and _free_slots(state, settings, task.kind):
+            if is_affordable and free_slots(state, settings, task.kind):
                 return event
     return None
 
 
 def _assess(state: State, settings: PolicySettings) -> Event | None:
-    if state.unassessed is None or state.pending(Kind.ASSESS) or not _free_slots(state, settings, Kind.ASSESS):
+    if state.unassessed is None or state.pending(Kind.ASSESS) or not free_slots(state, settings, Kind.ASSESS):
         return None
     return _start_assessment(state, state.unassessed, final=False)
 
 
 def _train(state: State, settings: PolicySettings) -> Event | None:
-    if state.unassessed is not None or state.pending(Kind.TRAIN) or not _free_slots(state, settings, Kind.TRAIN):
+    if state.unassessed is not None or state.pending(Kind.TRAIN) or not free_slots(state, settings, Kind.TRAIN):
         return None
     if state.generations > 0:
         # All are new when the models were lost.
@@ -122,20 +122,20 @@ def _train(state: State, settings: PolicySettings) -> Event | None:
 
 
 def _score(state: State, settings: PolicySettings) -> Event | None:
-    if not state.stale or state.pending(Kind.SCORE) or not _free_slots(state, settings, Kind.SCORE):
+    if not state.stale or state.pending(Kind.SCORE) or not free_slots(state, settings, Kind.SCORE):
         return None
     return _start(state, Kind.SCORE, {"generation": state.promoted, "candidates": list(state.stale)})
 
 
 def _label(state: State, settings: PolicySettings) -> Event | None:
     candidate = state.next_candidate
-    if candidate is None or not _free_slots(state, settings, Kind.LABEL) or _labels_left(state, settings) <= 0:
+    if candidate is None or not free_slots(state, settings, Kind.LABEL) or _labels_left(state, settings) <= 0:
         return None
     return _start(state, Kind.LABEL, {"candidate": candidate.id})
 
 
 def _explore(state: State, settings: PolicySettings) -> Event | None:
-    if not _free_slots(state, settings, Kind.EXPLORE):
+    if not free_slots(state, settings, Kind.EXPLORE):
         return None
     if state.generations == 0:
         wanted = settings.initial_labels - state.train_labels
@@ -174,8 +174,8 @@ def _labels_left(state: State, settings: PolicySettings) -> int:
 # -------------------------------------------------------------------------------------------------- the failures
 
 
-def _verdict(state: State, settings: PolicySettings, task: Task) -> Event:
-    """Another attempt, or the end of a task of which one has failed."""
+def verdict(state: State, settings: PolicySettings, task: Task) -> Event:
+    """What follows a failed attempt: another one, or the end of the task."""
     course = state.courses[task.id]
     if course.suspicions >= _SUSPICIONS:
         return events.task_abandoned(task.id, "kills its worker", counts=True)
@@ -243,7 +243,7 @@ def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event |
     if ending.failed:
         return events.campaign_finished(ending.reason, failed=True)
     for task in (*state.failed[Kind.TRAIN].values(), *state.failed[Kind.ASSESS].values()):
-        return _verdict(state, settings, task)
+        return verdict(state, settings, task)
     if state.unassessed is not None:
         return _start_assessment(state, state.unassessed, final=False)
     may_train = settings.max_generations is None or state.generations < settings.max_generations
@@ -259,7 +259,8 @@ def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event |
 # --------------------------------------------------------------------------------------------------------- tasks
 
 
-def _free_slots(state: State, settings: PolicySettings, kind: Kind) -> int:
+def free_slots(state: State, settings: PolicySettings, kind: Kind) -> int:
+    """How many more tasks of a kind could begin now."""
     pool = settings.pool_of[kind]
     busy = sum(state.in_flight[other] for other in Kind if settings.pool_of[other] == pool)
     return max(settings.slots[pool] - busy, 0)

@@ -213,6 +213,10 @@ class State:
                 self._abandon(event.payload)
             case "labels_imported":
                 self._import(event.payload)
+            case "candidates_given":
+                self._give([Candidate.model_validate(entry) for entry in event.payload["candidates"]])
+            case "candidates_withdrawn":
+                self._withdraw(event.payload["ids"])
             case "labels_lost":
                 self._lose_labels(event.payload)
             case "labels_moved":
@@ -299,6 +303,23 @@ class State:
         self.unseen_audit += len(audit)
         self.train_labels += len(keys)
         self.unseen += len(keys)
+
+    def _give(self, candidates: Iterable[Candidate]) -> None:
+        """Candidates that nobody had to find. There is something to do again, whatever had ended."""
+        self.initial_found = True
+        self.ending = self.finished = None
+        self.has_failed = False
+        for candidate in candidates:
+            self._unsettled[_exploration(candidate)] += 1
+            self.keys.add(candidate.key)
+            self._enqueue(Waiting(candidate, None))
+
+    def _withdraw(self, ids: Iterable[str]) -> None:
+        for identifier in ids:
+            candidate = self.waiting.pop(identifier).candidate
+            self.keys.discard(candidate.key)
+            self.dropped["withdrawn"] += 1
+            self._settle(candidate)
 
     # ------------------------------------------------------------------------------------------------ tasks
 

@@ -15,7 +15,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from alpot.campaign.events import Task
-from alpot.campaign.subject import SUMMARIES, AssessSummary, ExploreSummary, Kind, LabelSummary, TrainSummary
+from alpot.campaign.subject import (
+    SUMMARIES,
+    AssessSummary,
+    Candidate,
+    ExploreSummary,
+    Kind,
+    LabelSummary,
+    TrainSummary,
+)
 from alpot.store.ledger import Event
 
 #: Errors in a train task's metrics that are shown: eV/Å and eV/atom.
@@ -162,6 +170,8 @@ class History:
             case "labels_imported":
                 self.imported += len(event.payload["keys"]) + len(event.payload["audit"])
                 self.training_labels += len(event.payload["keys"])
+            case "candidates_given":
+                self._find([Candidate.model_validate(entry) for entry in event.payload["candidates"]])
             case "task_started":
                 self._start(Task.load(event.payload))
             case "task_finished":
@@ -201,9 +211,7 @@ class History:
         match SUMMARIES[task.kind].model_validate(payload["summary"]):
             case ExploreSummary() as summary:
                 self.walkers += summary.walkers
-                for candidate in summary.candidates:
-                    self.found[candidate.reason] += 1
-                    self._origins[candidate.id] = (candidate.reason, candidate.audit)
+                self._find(summary.candidates)
             case LabelSummary() as summary:
                 reason, is_audit = self._origins.pop(summary.candidate)
                 if summary.outcome == "labelled":
@@ -213,6 +221,11 @@ class History:
                 self._trained(summary, task, payload["seconds"])
             case AssessSummary() as summary:
                 self._assessed(summary)
+
+    def _find(self, candidates: Iterable[Candidate]) -> None:
+        for candidate in candidates:
+            self.found[candidate.reason] += 1
+            self._origins[candidate.id] = (candidate.reason, candidate.audit)
 
     def _trained(self, summary: TrainSummary, task: _Running, seconds: float) -> None:
         epochs = summary.metrics.get("epochs")

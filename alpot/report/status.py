@@ -223,7 +223,8 @@ def describe(
         generations=tuple(history.generations.values()),
         promoted=state.promoted,
         potential=potential,
-        labels=_labels(config, state, history),
+        # Where only labels are made, each that is asked for is to be made.
+        labels=_labels(len(state.keys) if directory.purpose.exists() else config.stopping.max_labels, state, history),
         exploration=_exploration(state, history),
         tasks=_tasks(state, history, elapsed_s),
         failures={kind.value: dict(counts) for kind, counts in history.failures.items() if kind != Kind.LABEL},
@@ -237,7 +238,7 @@ def describe(
     )
 
 
-def _labels(config: Campaign, state: State, history: History) -> Labels:
+def _labels(budget: int, state: State, history: History) -> Labels:
     return Labels(
         training=state.train_labels,
         audit=state.audit_labels,
@@ -245,7 +246,7 @@ def _labels(config: Campaign, state: State, history: History) -> Labels:
         queued=len(state.waiting) + len(state.stale) + len(state.failed[Kind.LABEL]),
         running=state.in_flight[Kind.LABEL],
         calculations=state.calculations,
-        budget=config.stopping.max_labels,
+        budget=budget,
         rejected=dict(state.rejected),
         refused=dict(Counter(state.refused.values())),
         failed_attempts=dict(history.failures.get(Kind.LABEL, {})),
@@ -288,12 +289,14 @@ def _phase(state: State, is_running: bool, stop_requested: bool) -> Phase:
 
 
 def _message(phase: Phase, state: State, holder: Holder | None, directory: CampaignDirectory) -> str:
-    again = f"`alpot run {directory.path}`"
+    again = f"`{directory.command}`"
     match phase:
         case Phase.NEW:
             return f"created, nothing has run yet; {again} starts it"
         case Phase.RUNNING:
             where = "" if holder is None or holder.host == socket.gethostname() else f" on {holder.host}"
+            if directory.purpose.exists():
+                return "labelling what was given" + where
             return "getting the first labels" + where if state.promoted is None else "exploring and learning" + where
         case Phase.ENDING:
             return f"{state.ending.reason if state.ending else ''}; what runs finishes, then the last assessment"

@@ -33,16 +33,17 @@ from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
-from alpot.reference import label, level_of_theory, open_reference
+from alpot.reference import level_of_theory, open_reference
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
-from alpot.store.frames import read_frame, read_frames, write_frames
+from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
-from alpot.store.labels import Label, label_key, write_label
+from alpot.store.labels import Label, label_key
 from alpot.structures import draw_start
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.screening import screen, screen_after
-from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact, is_whole
+from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
 from alpot.validation.suite import validate
 
 #: Waiting candidates that are evaluated together.
@@ -179,41 +180,13 @@ class InteratomicSubject:
             for index, entry in enumerate(provenance)
         ]
 
-    def _candidate(self, candidate: str) -> tuple[Atoms, dict[str, Any]]:
-        task_id, _, index = candidate.rpartition("/")
-        return read_frame(self.directory.candidates_path(task_id), int(index))
-
     # ------------------------------------------------------------------------------------------------ label
 
     def _label(self, candidate: str, scratch: Path) -> dict[str, Any]:
         """Compute one label, unless an earlier attempt has left it behind."""
-        atoms, provenance = self._candidate(candidate)
-        key = label_key(atoms, self.level)
-        path = self.directory.label_path(key)
-        seconds = 0.0
-        if not is_whole(path):
-            result = label(self.reference, self.config.reference, atoms, scratch)
-            seconds = result.details["wall_s"]
-            write_label(
-                path,
-                Label(
-                    key=key,
-                    atoms=atoms,
-                    energy=result.energy,
-                    forces=result.forces,
-                    stress=result.stress,
-                    level_of_theory=self.level,
-                    provenance={**provenance, "candidate": candidate, "details": result.details},
-                ),
-            )
-        return {
-            "candidate": candidate,
-            "key": key,
-            "outcome": "labelled",
-            "path": self.directory.relative(path),
-            "checksum": sha256(path),
-            "seconds": seconds,
-        }
+        atoms, provenance = read_candidate(self.directory, candidate)
+        method = Method(self.reference, self.config.reference, self.level)
+        return make_label(self.directory, method, candidate, atoms, provenance, scratch)
 
     # ------------------------------------------------------------------------------------------------ score
 
@@ -228,7 +201,7 @@ class InteratomicSubject:
         certain: list[str] = []
         for begin in range(0, len(candidates), _SCORED_FRAMES_PER_BATCH):
             names = candidates[begin : begin + _SCORED_FRAMES_PER_BATCH]
-            frames, provenances = zip(*(self._candidate(name) for name in names), strict=True)
+            frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
             batch = Batch.from_atoms(frames)
             result = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
             errors = np.split(card.calibration * force_deviation(result.forces), batch.offsets[1:-1])

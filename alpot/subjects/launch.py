@@ -160,6 +160,14 @@ def allowed_changes(directory: CampaignDirectory, config: Campaign, file: Path) 
     return found
 
 
+def refuse_without_campaign(directory: CampaignDirectory) -> None:
+    """Refuses a directory in which labels are made for somebody else, and nothing is learned."""
+    if directory.purpose.exists():
+        raise CampaignDirectoryError(
+            f"{directory.path} is not the directory of a campaign; `{directory.command}` goes on with it"
+        )
+
+
 def _recorded(directory: CampaignDirectory) -> str | None:
     """The campaign file as it was last taken over; None where the record and its copy are damaged."""
     try:
@@ -173,9 +181,11 @@ def _understand(path: Path, directory: Path | None) -> _Order:
         if directory is not None:
             raise UsageError(f"{path} is a directory; --directory goes with a campaign file only")
         opened = CampaignDirectory.open(path)
+        refuse_without_campaign(opened)
         return _order(opened.config, opened.source, opened)
     place = directory or path.with_suffix("")
     opened = CampaignDirectory.open(place) if CampaignDirectory.is_campaign(place) else CampaignDirectory(place)
+    refuse_without_campaign(opened)
     order = _order(path, path, opened)
     check_reference(order.config, path.parent)
     open_platform(order.config.resources)
