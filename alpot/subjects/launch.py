@@ -17,7 +17,7 @@ from alpot.config import Campaign
 from alpot.config_file import parse_campaign, read_text
 from alpot.errors import CampaignDirectoryError, StorageError, UsageError
 from alpot.platforms.registry import open_platform
-from alpot.reference import open_reference
+from alpot.reference import open_cheap, open_reference
 from alpot.store.directory import CampaignDirectory
 from alpot.store.permissions import refuse_writable_by_others
 from alpot.structures import draw_start
@@ -139,6 +139,9 @@ def plan(path: Path, directory: Path | None = None) -> tuple[CampaignDirectory, 
 def check_reference(config: Campaign, base_directory: Path) -> None:
     """Find out whether the reference can work, before a directory is made; raises ``UsageError``."""
     open_reference(config.reference, base_directory=base_directory).check(config.material.elements)
+    cheap = open_cheap(config.reference, base_directory=base_directory)
+    if cheap is not None:
+        cheap.check(config.material.elements)
 
 
 def check_files(config: Campaign, base_directory: Path) -> None:
