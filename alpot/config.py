@@ -211,6 +211,7 @@ class CheapReference(Table):
     code: str = Field(description="name or import path of the calculator, as in [reference]")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments, as in [reference]")
     use: tuple[Literal["screen", "baseline"], ...] = Field(
+        ("screen",),
         min_length=1,
         description="what it is for. screen: it computes each frame first; what it finds unphysical is not labelled."
         " baseline: the potential learns the difference between the reference and it (Δ-learning), and every use of the"

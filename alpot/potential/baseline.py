@@ -159,7 +159,7 @@ def describe(level: Mapping[str, Any]) -> str:
 
 def built_in(level: Mapping[str, Any]) -> Baseline | None:
     """The baseline that a card describes, if it is one that takes no code or file but our own; otherwise None."""
-    make = _BUILT_IN.get((level.get("code"), level.get("version")))
+    make = _BUILT_IN.get(f"{level.get('code')} {level.get('version')}")
     made = make(level.get("arguments")) if make is not None else None
     return Baseline(level, made) if made is not None else None
 
@@ -173,17 +173,16 @@ def _emt(arguments: Any) -> Callable[[], BaseCalculator] | None:
 
 def _lj(arguments: Any) -> Callable[[], BaseCalculator] | None:
     match arguments:
-        case {"sigma": float(), "epsilon": float(), "rc": float(rc), "ro": float(), "smooth": True, **others}:
-            is_sane = all(math.isfinite(v) and v > 0 for v in arguments.values()) and rc <= _LONGEST_CUTOFF
-            return (lambda: LennardJones(**arguments)) if is_sane and not others else None
+        case {"sigma": float(), "epsilon": float(), "rc": float(rc), "ro": float(), "smooth": True, **others} if (
+            not others
+        ):
+            is_sane = all(math.isfinite(value) and value > 0 for value in arguments.values())
+            return (lambda: LennardJones(**arguments)) if is_sane and rc <= _LONGEST_CUTOFF else None
     return None
 
 
 #: By code and version of the settings, see ``alpot.reference``.
-_BUILT_IN: Mapping[tuple[Any, Any], Callable[[Any], Callable[[], BaseCalculator] | None]] = {
-    ("emt", 1): _emt,
-    ("lj", 1): _lj,
-}
+_BUILT_IN: Mapping[str, Callable[[Any], Callable[[], BaseCalculator] | None]] = {"emt 1": _emt, "lj 1": _lj}
 
 
 def _as_answer(results: Mapping[str, Any], n_atoms: int) -> BaselineAnswer | None:

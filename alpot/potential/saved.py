@@ -253,8 +253,11 @@ def _card_of(content: dict[str, Any]) -> Card:
     names = Card.__dataclass_fields__
     known: dict[str, Any] = {name: value for name, value in content.items() if name in names}
     card = Card(**{**known, "elements": tuple(known["elements"])})
-    if card.baseline is not None and not all(isinstance(card.baseline[name], str) for name in ("code", "hash")):
-        raise ValueError(f"the baseline {card.baseline} has no code or no hash")
+    match card.baseline:
+        case None | {"code": str(), "hash": str(), "arguments": dict()}:
+            pass
+        case _:
+            raise ValueError(f"the baseline {card.baseline!r} has no code, arguments or hash")
     if not card.calibration > 0.0:
         raise ValueError(f"calibration is {card.calibration}, and must be above 0")
     return card

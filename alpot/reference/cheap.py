@@ -61,13 +61,10 @@ class CheapLevel:
             return
         limit = self.settings.max_force
         try:
-            result = label(
-                self.reference,
-                self.limits,
-                atoms,
-                directory,
-                not_finite=FailureClass.UNPHYSICAL_GEOMETRY,
-            )
+            with np.errstate(all="ignore"):  # atoms on top of each other
+                result = label(
+                    self.reference, self.limits, atoms, directory, not_finite=FailureClass.UNPHYSICAL_GEOMETRY
+                )
         except ReferenceError as error:
             raise ReferenceError(
                 f"screened by reference.cheap, not labelled: {error.message}",

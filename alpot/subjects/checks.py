@@ -67,12 +67,15 @@ class Checks:
     seconds: dict[Stage, float] = field(default_factory=dict)
     _starts: list[Atoms] = field(default_factory=list)
     _labels: list[Label] = field(default_factory=list)
-    _scratch: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="alpot-check-")
-    )
+    _scratch: Path = field(default_factory=Path)
 
     def run(self, only: Stage | None = None) -> Iterator[CheckResult]:
         """Try the stages; stops after the first that fails, since later ones build on it."""
+        with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
+            self._scratch = Path(scratch)
+            yield from self._run(only)
+
+    def _run(self, only: Stage | None) -> Iterator[CheckResult]:
         steps: dict[Stage, Callable[[], str]] = {
             Stage.REFERENCE: self._check_reference,
             Stage.START: self._check_starts,
@@ -168,7 +171,7 @@ class Checks:
         settings = self.config.training.model_copy(update={"max_epochs": 2})
         ends: list[float] = []
         cheap = self._cheap()
-        baseline = None if cheap is None else cheap.baseline(Path(self._scratch.name))
+        baseline = None if cheap is None else cheap.baseline(self._scratch)
         self._ensemble = train(
             self._labels,
             self.config.material.elements,
