@@ -106,7 +106,8 @@ class AlpotCalculator(Calculator):
         self.results = {}  # what belongs to another frame must not survive a failure here
         frame = cast(Atoms, self.atoms)
         batch = Batch.from_atoms([frame])
-        if self._known is None or not all(map(np.array_equal, self._known, (batch.numbers, batch.pbc))):
+        known = () if self._known is None or "numbers" in system_changes else self._known
+        if not known or not all(map(np.array_equal, known, (batch.numbers, batch.pbc))):
             self._search.forget(0)
             self._known = (batch.numbers, batch.pbc)
         result = self.ensemble.evaluate(batch, self._search.pairs(batch), mean_only=self.mean_forces_only)

@@ -37,6 +37,11 @@ class Residuals:
     baseline: Baseline
     _known: dict[bytes, BaselineAnswer | None] = field(default_factory=dict)
 
+    @classmethod
+    def below(cls, baseline: Baseline | None) -> Residuals | None:
+        """None where there is no baseline."""
+        return None if baseline is None else cls(baseline)
+
     def of(self, labels: Sequence[LabelledFrame]) -> list[Residual]:
         """What is to be learned.
 

@@ -178,7 +178,7 @@ class Checks:
             self.config.potential,
             settings,
             seed=self.config.seed,
-            residuals=None if baseline is None else Residuals(baseline),
+            residuals=Residuals.below(baseline),
             device=device_of(self.config),
             on_epoch=lambda _: ends.append(time.perf_counter()),
         ).ensemble

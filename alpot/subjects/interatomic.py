@@ -263,8 +263,9 @@ class InteratomicSubject:
         parent = self.potential(spec["parent"]) if spec["parent"] is not None else None
         refused = data.reasons
         refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], parent)
-        residuals = None if (baseline := self.baseline) is None else Residuals(baseline)
-        labels = self._usable(data, spec["refused"], refused, residuals)
+        residuals = Residuals.below(self.baseline)
+        refused |= data.beyond(residuals, without={*spec["refused"], *refused})
+        labels = data.labels(without={*spec["refused"], *refused})
         fit = partial(
             train,
             elements=self.config.material.elements,
@@ -308,16 +309,6 @@ class InteratomicSubject:
         ensemble, card = judge
         n_known = max(len(labels) - n_new, 0)
         return screen(labels[n_known:], known=labels[:n_known], judge=ensemble, calibration=card.calibration)
-
-    @staticmethod
-    def _usable(
-        data: Dataset, known: Collection[str], refused: dict[str, str], residuals: Residuals | None
-    ) -> list[Label]:
-        """The labels that are not refused; those of which the baseline has no answer are added to ``refused``."""
-        labels = data.labels(without={*known, *refused})
-        if residuals is not None:
-            refused |= residuals.without_baseline(labels)
-        return [label for label in labels if label.key not in refused]
 
     def _second_look(self, ensemble: Ensemble, labels: Sequence[Label]) -> dict[str, str]:
         """The first potential has no predecessor to judge its labels: its members judge those of other folds."""
@@ -364,8 +355,8 @@ class InteratomicSubject:
         refused = data.reasons
         refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], judge)
         ensemble, card = self.potential(generation)
-        residuals = None if ensemble.baseline is None else Residuals(ensemble.baseline)
-        labels = self._usable(data, spec["refused"], refused, residuals)
+        refused |= data.beyond(Residuals.below(ensemble.baseline), without={*spec["refused"], *refused})
+        labels = data.labels(without={*spec["refused"], *refused})
         errors = audit_errors(ensemble, labels)
         if not errors.is_finite:
             return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}

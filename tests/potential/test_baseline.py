@@ -167,7 +167,13 @@ def test_the_baseline_is_in_double_precision(make_ensemble, make_frame, dtype):
 def test_answers_do_not_depend_on_what_was_asked_before(make_ensemble, make_frame):
     """Bit by bit: a walker that is continued by another process must go the same way."""
     frames = [make_frame(5, ELEMENTS, seed=seed) for seed in range(4)]
-    for make in (lj, emt):
+    frames.append(frames[0].copy())
+    frames[-1].rattle(0.05, seed=1)  # near enough that neighbors might be kept
+
+    def another_potential() -> Baseline:
+        return Baseline({"code": "ani", "hash": "0"}, lambda: AlpotCalculator(make_ensemble(ELEMENTS, seed=1)))
+
+    for make in (lj, emt, another_potential):
         kept = with_baseline(make_ensemble(ELEMENTS), make())
         for atoms in [*frames, *reversed(frames)]:
             fresh = with_baseline(make_ensemble(ELEMENTS), make())
