@@ -54,7 +54,7 @@ class Baseline:
     """A cheap level of theory to which a potential is the correction.
 
     Args:
-        level: what tells it from all others, JSON-able: ``code``, ``arguments``, and ``hash``, the identity.
+        level: what tells it from all others, JSON-able: ``code``, its settings, and ``hash``, the identity.
         make: makes its ASE calculator, which is kept for all frames; called again after a failure, because some
             calculators answer nonsense after one.
     """
@@ -152,9 +152,12 @@ class Baseline:
 
 
 def describe(level: Mapping[str, Any]) -> str:
-    """A level of theory in words: code and arguments."""
-    arguments = ", ".join(f"{name} = {value!r}" for name, value in dict(level.get("arguments", {})).items())
-    return f"{level.get('code')!r}" + (f" ({arguments})" if arguments else "")
+    """A level of theory in words: code and arguments, or all its settings where it has no arguments."""
+    arguments = level.get("arguments")
+    if not isinstance(arguments, Mapping):
+        arguments = {name: value for name, value in level.items() if name not in ("code", "hash")}
+    words = ", ".join(f"{name} = {value!r}" for name, value in arguments.items())
+    return f"{level.get('code')!r}" + (f" ({words})" if words else "")
 
 
 def built_in(level: Mapping[str, Any]) -> Baseline | None:

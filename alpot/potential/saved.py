@@ -254,10 +254,10 @@ def _card_of(content: dict[str, Any]) -> Card:
     known: dict[str, Any] = {name: value for name, value in content.items() if name in names}
     card = Card(**{**known, "elements": tuple(known["elements"])})
     match card.baseline:
-        case None | {"code": str(), "hash": str(), "arguments": dict()}:
+        case None | {"code": str(), "hash": str()}:
             pass
         case _:
-            raise ValueError(f"the baseline {card.baseline!r} has no code, arguments or hash")
+            raise ValueError(f"the baseline {card.baseline!r} has no code or no hash")
     if not card.calibration > 0.0:
         raise ValueError(f"calibration is {card.calibration}, and must be above 0")
     return card

@@ -43,7 +43,8 @@ class CheapLevel:
         """The baseline of the potential, with its scratch files in ``directory``; None where it is not used as one."""
         if "baseline" not in self.settings.use:
             return None
-        level = {"hash": level_of_theory(self.reference), **self.reference.settings()}
+        settings = {"code": self.reference.name, **self.reference.settings()}
+        level = {**settings, "hash": level_of_theory(self.reference)}
         return Baseline(level, partial(self.reference.calculator, directory))
 
     def screen(self, atoms: Atoms, directory: Path) -> None:
@@ -60,11 +61,11 @@ class CheapLevel:
         if "screen" not in self.settings.use:
             return
         limit = self.settings.max_force
+        own = directory / "screen"  # the files of the reference come beside it
+        own.mkdir(exist_ok=True)
         try:
             with np.errstate(all="ignore"):  # atoms on top of each other
-                result = label(
-                    self.reference, self.limits, atoms, directory, not_finite=FailureClass.UNPHYSICAL_GEOMETRY
-                )
+                result = label(self.reference, self.limits, atoms, own, not_finite=FailureClass.UNPHYSICAL_GEOMETRY)
         except ReferenceError as error:
             raise ReferenceError(
                 f"screened by reference.cheap, not labelled: {error.message}",

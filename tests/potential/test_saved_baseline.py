@@ -95,6 +95,13 @@ def test_the_card_names_the_ensembles_baseline(save, tmp_path):
     assert load_potential(folder)[1] == replace(card, calibration=2.0)
 
 
+def test_a_plug_ins_settings_may_have_any_names(save):
+    folder, _ = save("lj")
+    edit(folder, baseline={"code": "mine", "hash": "x", "functional": "PBE", "arguments": None})
+    with pytest.raises(PotentialError, match=r"'mine' \(functional = 'PBE', arguments = None\), which is not built in"):
+        alpot.load(folder)
+
+
 @pytest.mark.parametrize(
     "baseline",
     [
