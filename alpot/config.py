@@ -285,6 +285,25 @@ class Dft(Table):
         return self.kpoint_density or (40.0 if self.material == "metal" else 20.0)
 
 
+class CheapReference(Table):
+    """A second, cheap level of theory beside the reference. It is never a label."""
+
+    code: str = Field(description="name or import path of the calculator, as in [reference]")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments, as in [reference]")
+    use: tuple[Literal["screen", "baseline"], ...] = Field(
+        ("screen",),
+        min_length=1,
+        description="what it is for. screen: it computes each frame first; what it finds unphysical is not labelled."
+        " baseline: the potential learns the difference between the reference and it (Δ-learning), and every use of the"
+        " potential computes both",
+    )
+    max_force: Positive = Field(
+        100.0,
+        description="screen: a frame with a larger force on any atom, in eV/Å, is rejected as unphysical; above"
+        " reference.max_force, since a cheap method errs",
+    )
+
+
 class Reference(Table):
     """Where truth comes from."""
 
@@ -303,6 +322,10 @@ class Reference(Table):
     )
     time_limit: Positive = Field(86400.0, description="wall time in s after which a reference calculation is ended")
     attempts: int = Field(3, ge=1, description="how often a label is tried before it is rejected")
+    cheap: CheapReference | None = Field(
+        None,
+        description="A cheap level of theory that screens frames, or that the potential corrects; by default none.",
+    )
 
 
 # ---------------------------------------------------------------------------------------------- potential

@@ -125,6 +125,8 @@ def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 # ------------------------------------------------------------------------------------------------ the template
 
+_REPLACE = "# REPLACE: this key is needed and has no default; remove the # and fill in the value."
+
 
 def template(elements: Sequence[str]) -> str:
     """A commented campaign file for these elements that says what the defaults are.
@@ -186,6 +188,9 @@ def _absent_table_lines(table: type[Table], path: str, explained: dict[type[Tabl
     explained[table] = path
     yield from _comment(table.__doc__ or "")
     for line in _table_lines(table, None, path, {}):
+        if line == _REPLACE:
+            yield "# This key is needed where the table is there."
+            continue
         yield line if not line or line.startswith("#") else f"# {line}"
 
 
@@ -197,7 +202,7 @@ def _key_lines(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
     if len(allowed) > 1:
         yield from _comment("Allowed: " + ", ".join(allowed))
     if value is None and field.is_required():
-        yield "# REPLACE: this key is needed and has no default; remove the # and fill in the value."
+        yield _REPLACE
         yield f'# {key} = "..."'
     elif value is None:
         yield f"# {key} = (not set)"

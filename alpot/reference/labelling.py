@@ -31,7 +31,14 @@ class _TimeIsUp(BaseException):
     """Not an ``Exception``, so that a code's own ``except Exception`` does not swallow it."""
 
 
-def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, directory: Path) -> ReferenceResult:
+def label(
+    reference: ReferenceCalculator,
+    settings: Reference,
+    atoms: Atoms,
+    directory: Path,
+    *,
+    not_finite: FailureClass = FailureClass.BAD_OUTPUT,
+) -> ReferenceResult:
     """Computes and checks one label.
 
     The time limit is kept by an alarm signal, which only the main thread can receive: elsewhere the walltime of the
@@ -43,6 +50,8 @@ def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, dir
         settings: the table ``[reference]``; its ``time_limit`` and ``max_force`` are used.
         atoms: the frame; it is not changed.
         directory: an existing directory for scratch files.
+        not_finite: class of a result that is NaN or infinite; where a code without iterations gives one, it is the
+            frame's fault.
 
     Returns:
         The sound result; ``details["wall_s"]`` says how long it took.
@@ -64,7 +73,7 @@ def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, dir
         ) from stop
     except Exception as error:
         raise as_reference_error(error, directory, name=reference.name) from error
-    result = _checked(result, len(atoms), reference.name, settings.max_force)
+    result = _checked(result, len(atoms), reference.name, settings.max_force, not_finite)
     return replace(result, details={**result.details, "wall_s": round(time.monotonic() - begin, 4)})
 
 
@@ -80,7 +89,9 @@ def _check_frame(atoms: Atoms) -> None:
         raise ReferenceError(f"the frame cannot be labelled: {problem}", failure=FailureClass.UNPHYSICAL_GEOMETRY)
 
 
-def _checked(result: ReferenceResult, n_atoms: int, name: str, max_force: float) -> ReferenceResult:
+def _checked(
+    result: ReferenceResult, n_atoms: int, name: str, max_force: float, not_finite: FailureClass
+) -> ReferenceResult:
     """Refuses what is not a label; normalises the types of what is."""
     forces = np.asarray(result.forces, dtype=np.float64)
     stress = None if result.stress is None else np.asarray(result.stress, dtype=np.float64)
@@ -90,12 +101,12 @@ def _checked(result: ReferenceResult, n_atoms: int, name: str, max_force: float)
     if stress is not None and stress.shape != (6,):
         raise _bad_output(name, f"a stress of shape {stress.shape}, not (6,)")
     if not np.isfinite(energy):
-        raise _bad_output(name, f"the energy {energy}")
+        raise _bad_output(name, f"the energy {energy}", not_finite)
     if not np.isfinite(forces).all():
         atom = int(np.argwhere(~np.isfinite(forces))[0, 0])
-        raise _bad_output(name, f"the force {forces[atom].tolist()} on atom {atom}")
+        raise _bad_output(name, f"the force {forces[atom].tolist()} on atom {atom}", not_finite)
     if stress is not None and not np.isfinite(stress).all():
-        raise _bad_output(name, f"the stress {stress.tolist()}")
+        raise _bad_output(name, f"the stress {stress.tolist()}", not_finite)
     sizes = np.linalg.norm(forces, axis=1)
     if not sizes.max() <= max_force:
         raise ReferenceError(
@@ -106,8 +117,8 @@ def _checked(result: ReferenceResult, n_atoms: int, name: str, max_force: float)
     return replace(result, energy=energy, forces=forces, stress=stress)
 
 
-def _bad_output(name: str, seen: str) -> ReferenceError:
-    return ReferenceError(f"reference {name!r} gave {seen}; no label", failure=FailureClass.BAD_OUTPUT)
+def _bad_output(name: str, seen: str, failure: FailureClass = FailureClass.BAD_OUTPUT) -> ReferenceError:
+    return ReferenceError(f"reference {name!r} gave {seen}; no label", failure=failure)
 
 
 @contextmanager

@@ -268,6 +268,7 @@ def _settings(config: Campaign) -> Markup:
     )
     temperatures = (*exploration.temperature_start, *exploration.temperature_end)
     low, high = min(temperatures), max(temperatures)
+    cheap = config.reference.cheap
     hidden = "–".join(str(width) for width in potential.hidden)
     return section(
         "Settings",
@@ -275,6 +276,7 @@ def _settings(config: Campaign) -> Markup:
             (
                 ("Starts", starts),
                 ("Reference", config.reference.code),
+                *([("Cheap reference", f"{cheap.code}: {', '.join(cheap.use)}")] if cheap else []),
                 (
                     "Potential",
                     f"{potential.members} networks {hidden}, cutoff {potential.descriptor.radial_cutoff:g} Å",

@@ -20,8 +20,9 @@ from alpot.errors import AlpotError
 from alpot.exploration.explorer import Explorer
 from alpot.platforms.label_environment import label_environment
 from alpot.platforms.registry import open_platform
+from alpot.potential.residuals import Residuals
 from alpot.potential.training import train
-from alpot.reference import ReferenceCalculator, label, level_of_theory, open_reference
+from alpot.reference import CheapLevel, ReferenceCalculator, label, level_of_theory, open_cheap, open_reference
 from alpot.store.formats import read_labelled
 from alpot.store.labels import Label, label_key
 from alpot.structures import draw_start
@@ -67,9 +68,15 @@ class Checks:
     seconds: dict[Stage, float] = field(default_factory=dict)
     _starts: list[Atoms] = field(default_factory=list)
     _labels: list[Label] = field(default_factory=list)
+    _scratch: Path = field(default_factory=Path)
 
     def run(self, only: Stage | None = None) -> Iterator[CheckResult]:
         """Try the stages; stops after the first that fails, since later ones build on it."""
+        with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
+            self._scratch = Path(scratch)
+            yield from self._run(only)
+
+    def _run(self, only: Stage | None) -> Iterator[CheckResult]:
         steps: dict[Stage, Callable[[], str]] = {
             Stage.REFERENCE: self._check_reference,
             Stage.START: self._check_starts,
@@ -113,12 +120,16 @@ class Checks:
     def _check_reference(self) -> str:
         reference = self._reference()
         reference.check(self.config.material.elements)
+        cheap = self._cheap()
+        if cheap is not None:
+            cheap.check(self.config.material.elements)
         known = [
             len(read_labelled(self.base_directory / name, level_of_theory(reference)))
             for name in self.config.material.initial_labels
         ]
         brought = f"; {sum(known)} labels are there already" if known else ""
-        return f"{reference.name} knows {', '.join(self.config.material.elements)}{brought}"
+        beside = "" if cheap is None else f"; {cheap.reference.name} beside it ({', '.join(cheap.settings.use)})"
+        return f"{reference.name} knows {', '.join(self.config.material.elements)}{brought}{beside}"
 
     def _check_starts(self) -> str:
         rng = np.random.default_rng(self.config.seed)
@@ -134,10 +145,12 @@ class Checks:
 
     def _check_label(self) -> str:
         reference = self._reference()
-        level = level_of_theory(reference)
+        level, cheap = level_of_theory(reference), self._cheap()
         begin = time.perf_counter()
         for atoms in sorted(self._starts, key=len)[:: max(1, len(self._starts) // _SMOKE_LABELS)][:_SMOKE_LABELS]:
             with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
+                if cheap is not None:
+                    cheap.screen(atoms, Path(scratch))
                 result = label(reference, self.config.reference, atoms, Path(scratch))
             self._labels.append(
                 Label(
@@ -159,12 +172,15 @@ class Checks:
         # The first epoch pays for the descriptors too; the second one is like all others.
         settings = self.config.training.model_copy(update={"max_epochs": 2})
         ends: list[float] = []
+        cheap = self._cheap()
+        baseline = None if cheap is None else cheap.baseline(self._scratch)
         self._ensemble = train(
             self._labels,
             self.config.material.elements,
             self.config.potential,
             settings,
             seed=self.config.seed,
+            residuals=Residuals.below(baseline),
             device=device_of(self.config),
             on_epoch=lambda _: ends.append(time.perf_counter()),
         ).ensemble
@@ -197,6 +213,9 @@ class Checks:
 
     def _workers(self) -> int:
         return max(open_platform(self.config.resources).slots.values())
+
+    def _cheap(self) -> CheapLevel | None:
+        return open_cheap(self.config.reference, base_directory=self.base_directory)
 
     def _reference(self) -> ReferenceCalculator:
         return open_reference(self.config.reference, base_directory=self.base_directory)

@@ -26,14 +26,16 @@ from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
 from alpot.exploration.uncertainty import force_deviation
 from alpot.exploration.walker import Snapshot
+from alpot.potential.baseline import Baseline
 from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
 from alpot.potential.cross_validation import member_roles
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
+from alpot.potential.residuals import Residuals
 from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
-from alpot.reference import level_of_theory, open_reference
+from alpot.reference import level_of_theory, open_cheap, open_reference
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
@@ -70,10 +72,13 @@ class InteratomicSubject:
         self.base_directory = self.directory.source.parent
         self.reference = open_reference(self.config.reference, base_directory=self.base_directory)
         self.level = level_of_theory(self.reference)
+        self.cheap = open_cheap(self.config.reference, base_directory=self.base_directory)
+        self.scratch = self.directory.path  # of the task that is running
 
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Run one task; spec and summary are described in ``alpot.campaign.subject``."""
         assignment.checkpoint.interval = self.config.resources.checkpoint_interval
+        self.scratch = assignment.scratch
         spec = assignment.spec
         match assignment.kind:
             case Kind.EXPLORE if spec["generation"] is None:
@@ -81,13 +86,13 @@ class InteratomicSubject:
             case Kind.EXPLORE:
                 return self._explore(assignment)
             case Kind.LABEL:
-                return self._label(spec["candidate"], assignment.scratch)
+                return self._label(spec["candidate"])
             case Kind.SCORE:
                 return self._score(spec["generation"], spec["candidates"])
             case Kind.TRAIN:
                 return self._train(assignment)
             case Kind.ASSESS:
-                return self._assess(spec, assignment.scratch)
+                return self._assess(spec)
 
     def _rng(self, assignment: Assignment) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, zlib.crc32(assignment.task_id.encode()), assignment.draw])
@@ -97,9 +102,14 @@ class InteratomicSubject:
         """Where potentials are trained and explored."""
         return device_of(self.config)
 
+    @property
+    def baseline(self) -> Baseline | None:
+        """What the potential is the correction to, with a calculator of its own."""
+        return None if self.cheap is None else self.cheap.baseline(self.scratch)
+
     def potential(self, generation: int) -> tuple[Ensemble, Card]:
         """The ensemble of a generation, on the device where it is used."""
-        ensemble, card = load_potential(self.directory.model_path(generation))
+        ensemble, card = load_potential(self.directory.model_path(generation), self.baseline)
         return ensemble.to(self.device), card
 
     # ---------------------------------------------------------------------------------------------- explore
@@ -130,7 +140,8 @@ class InteratomicSubject:
         explorer = Explorer(ensemble, self.config.exploration, card.calibration)
         starts = partial(self._starts, self._rng(assignment), self.config.exploration.walkers_per_task)
         weights = sha256(self.directory.model_path(generation) / WEIGHTS)
-        belongs_to = self._identity(assignment, weights, repr(card.calibration))
+        baseline = [] if ensemble.baseline is None else [ensemble.baseline.identity]
+        belongs_to = self._identity(assignment, weights, repr(card.calibration), *baseline)
         reports = list(explorer.run(starts, assignment.checkpoint, belongs_to))
         found = [item for number, report in enumerate(reports) for item in self._worth(report, number, generation)]
         return {
@@ -182,11 +193,11 @@ class InteratomicSubject:
 
     # ------------------------------------------------------------------------------------------------ label
 
-    def _label(self, candidate: str, scratch: Path) -> dict[str, Any]:
+    def _label(self, candidate: str) -> dict[str, Any]:
         """Compute one label, unless an earlier attempt has left it behind."""
         atoms, provenance = read_candidate(self.directory, candidate)
-        method = Method(self.reference, self.config.reference, self.level)
-        return make_label(self.directory, method, candidate, atoms, provenance, scratch)
+        method = Method(self.reference, self.config.reference, self.level, self.cheap)
+        return make_label(self.directory, method, candidate, atoms, provenance, self.scratch)
 
     # ------------------------------------------------------------------------------------------------ score
 
@@ -197,6 +208,7 @@ class InteratomicSubject:
         wrong came after it. So it stays, whatever the new model says of it.
         """
         ensemble, card = self.potential(generation)
+        ensemble.baseline = None  # common to all members, it does not change how far they disagree
         scores: dict[str, float] = {}
         certain: list[str] = []
         for begin in range(0, len(candidates), _SCORED_FRAMES_PER_BATCH):
@@ -222,6 +234,8 @@ class InteratomicSubject:
         parent = self.potential(spec["parent"]) if spec["parent"] is not None else None
         refused = data.reasons
         refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], parent)
+        residuals = Residuals.below(self.baseline)
+        refused |= data.beyond(residuals, without={*spec["refused"], *refused})
         labels = data.labels(without={*spec["refused"], *refused})
         fit = partial(
             train,
@@ -230,6 +244,7 @@ class InteratomicSubject:
             settings=self.config.training,
             seed=int(self._rng(assignment).integers(2**31)),
             parent=parent[0] if parent is not None and self.config.training.warm_start else None,
+            residuals=residuals,
             device=self.device,
         )
         result = fit(labels, checkpoint=assignment.checkpoint)
@@ -303,15 +318,16 @@ class InteratomicSubject:
 
     # ----------------------------------------------------------------------------------------------- assess
 
-    def _assess(self, spec: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    def _assess(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Measure a generation on the audit labels against the one it would replace; at the end, its properties."""
         generation, incumbent = spec["generation"], spec["incumbent"]
         data = Dataset.read(self.directory, spec["audit_shards"], spec["audit_labels"])
         judge = self.potential(incumbent if incumbent is not None else generation)
         refused = data.reasons
         refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], judge)
-        labels = data.labels(without={*spec["refused"], *refused})
         ensemble, card = self.potential(generation)
+        refused |= data.beyond(Residuals.below(ensemble.baseline), without={*spec["refused"], *refused})
+        labels = data.labels(without={*spec["refused"], *refused})
         errors = audit_errors(ensemble, labels)
         if not errors.is_finite:
             return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
@@ -327,7 +343,7 @@ class InteratomicSubject:
             "audit_labels": len(labels),
             "refused": refused,
             "calibration": errors.calibration,
-            "properties": self._properties(generation, scratch) if spec["final"] else [],
+            "properties": self._properties(generation) if spec["final"] else [],
         }
 
     def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> None:
@@ -337,10 +353,11 @@ class InteratomicSubject:
         changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
         save_potential(self.directory.model_path(generation), ensemble, changed)
 
-    def _properties(self, generation: int, scratch: Path) -> list[dict[str, Any]]:
+    def _properties(self, generation: int) -> list[dict[str, Any]]:
         settings = self.config.assessment
-        calculator = AlpotCalculator.load(self.directory.model_path(generation), device=self.device)
-        reference = self.reference.calculator(scratch) if settings.compare_reference else None
+        model = self.directory.model_path(generation)
+        calculator = AlpotCalculator.load(model, device=self.device, baseline=self.baseline)
+        reference = self.reference.calculator(self.scratch) if settings.compare_reference else None
         rows = validate(
             calculator,
             self.config.material.elements,

@@ -18,7 +18,7 @@ from alpot.campaign.subject import Assignment
 from alpot.config import Reference
 from alpot.config_file import read_campaign
 from alpot.errors import FailureClass, ReferenceError
-from alpot.reference import label, level_of_theory, open_reference
+from alpot.reference import CheapLevel, label, level_of_theory, open_cheap, open_reference
 from alpot.reference.protocol import ReferenceCalculator
 from alpot.reference.variation import varied
 from alpot.store.directory import CampaignDirectory
@@ -36,11 +36,13 @@ class Method:
         reference: what computes them.
         settings: the table ``[reference]``.
         level: hash of the level of theory.
+        cheap: the cheap level that screens frames first, if there is one.
     """
 
     reference: ReferenceCalculator
     settings: Reference
     level: str
+    cheap: CheapLevel | None = None
 
     @classmethod
     def open(cls, settings: Reference, base_directory: Path, setting: Mapping[str, float]) -> Method:
@@ -53,7 +55,7 @@ class Method:
         """
         settings = varied(settings, setting)
         reference = open_reference(settings, base_directory=base_directory)
-        return cls(reference, settings, level_of_theory(reference))
+        return cls(reference, settings, level_of_theory(reference), open_cheap(settings, base_directory=base_directory))
 
 
 class LabellingSubject:
@@ -117,6 +119,8 @@ def make_label(
     path = directory.label_path(key)
     seconds = 0.0
     if not is_whole(path):
+        if method.cheap is not None:
+            method.cheap.screen(atoms, scratch)
         result = label(method.reference, method.settings, atoms, scratch)
         seconds = result.details["wall_s"]
         write_label(

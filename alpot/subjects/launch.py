@@ -18,7 +18,7 @@ from alpot.config_file import parse_campaign, read_text
 from alpot.errors import CampaignDirectoryError, StorageError, UsageError
 from alpot.platforms.label_environment import label_environment
 from alpot.platforms.registry import open_platform
-from alpot.reference import open_reference
+from alpot.reference import open_cheap, open_reference
 from alpot.store.directory import CampaignDirectory
 from alpot.store.permissions import refuse_writable_by_others
 from alpot.structures import draw_start
@@ -141,6 +141,8 @@ def check_reference(config: Campaign, base_directory: Path) -> None:
     """Find out whether the reference can work, before a directory is made; raises ``UsageError``."""
     with label_environment(config.resources):
         open_reference(config.reference, base_directory=base_directory).check(config.material.elements)
+        if (cheap := open_cheap(config.reference, base_directory=base_directory)) is not None:
+            cheap.check(config.material.elements)
 
 
 def check_files(config: Campaign, base_directory: Path) -> None:
