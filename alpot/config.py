@@ -220,6 +220,17 @@ class Reference(Table):
     )
     time_limit: Positive = Field(86400.0, description="wall time in s after which a reference calculation is ended")
     attempts: int = Field(3, ge=1, description="how often a label is tried before it is rejected")
+    isolated_atoms: bool | None = Field(
+        None,
+        description="whether the energy of an isolated atom of each element is computed too, once per campaign, in"
+        " addition to stopping.max_labels; it is recorded with the potential and never trained on. By default yes,"
+        " but for ani, whose weights know condensed phases only",
+    )
+
+    @property
+    def wants_isolated_atoms(self) -> bool:
+        """Whether energies of isolated atoms are to be computed."""
+        return self.code != "ani" if self.isolated_atoms is None else self.isolated_atoms
 
 
 # ---------------------------------------------------------------------------------------------- potential

@@ -73,23 +73,29 @@ class ReferenceError(AlpotError):
     Attributes:
         failure: the class of the failure.
         evidence: the last lines of output, or whatever the decision was taken from.
+        core_seconds: what the failed calculation cost, where that is known.
     """
 
-    def __init__(self, message: str, *, failure: FailureClass, evidence: str = "") -> None:
-        super().__init__(message, failure, evidence)
+    def __init__(
+        self, message: str, *, failure: FailureClass, evidence: str = "", core_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, failure, evidence, core_seconds)
         self.message = message
         self.failure = failure
         self.evidence = evidence
+        self.core_seconds = core_seconds
 
     def __str__(self) -> str:
         return self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_reference_error, (self.message, self.failure, self.evidence)
+        return _rebuild_reference_error, (self.message, self.failure, self.evidence, self.core_seconds)
 
 
-def _rebuild_reference_error(message: str, failure: FailureClass, evidence: str) -> ReferenceError:
-    return ReferenceError(message, failure=failure, evidence=evidence)
+def _rebuild_reference_error(
+    message: str, failure: FailureClass, evidence: str, core_seconds: float | None
+) -> ReferenceError:
+    return ReferenceError(message, failure=failure, evidence=evidence, core_seconds=core_seconds)
 
 
 class PotentialError(AlpotError):

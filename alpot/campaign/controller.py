@@ -50,12 +50,14 @@ class ImportedLabels:
     Attributes:
         rows: where each lies.
         audit: keys of those that measure the error and are never trained on.
+        apart: keys of those that are neither trained on nor for the audit.
         shards: the files in which all labels to train on lie; none if each has a file of its own.
         audit_shards: likewise for the audit.
     """
 
     rows: Sequence[LabelRow]
     audit: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
     shards: Sequence[str] = ()
     audit_shards: Sequence[str] = ()
 
@@ -134,7 +136,8 @@ class Controller:
     def _open(self) -> None:
         """Takes up the campaign where the ledger, and the workers since, have left it."""
         self.directory.clear_stop()
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
+        who: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
+        who["label_workers"] = self.settings.slots[self.settings.pool_of[Kind.LABEL]]
         self.directory.clear_reload()
         who |= self.platform.provenance
         self._commit(events.opened(config=sha256(self.directory.config), changes=self.changes, **who))
@@ -155,9 +158,10 @@ class Controller:
         rows = [row for row in self.imported.rows if row.key not in self.state.keys]
         if rows:
             audit = [row.key for row in rows if row.key in self.imported.audit]
-            keys = [row.key for row in rows if row.key not in self.imported.audit]
+            apart = [row.key for row in rows if row.key in self.imported.apart]
+            keys = [row.key for row in rows if row.key not in self.imported.audit | self.imported.apart]
             shards, audit_shards = self.imported.shards, self.imported.audit_shards
-            self._commit(events.labels_imported(keys, audit, shards, audit_shards), rows)
+            self._commit(events.labels_imported(keys, audit, shards, audit_shards, apart), rows)
 
     def _resume(self, executor: Executor) -> None:
         for task in list(self.state.tasks.values()):
@@ -228,7 +232,8 @@ class Controller:
     def _take_in(self, task: Task, result: Result) -> None:
         if result["status"] == "failed":
             failure = FailureClass(result["failure"])
-            self._commit(events.task_failed(task, failure, result["message"], result["evidence"]))
+            message, evidence, cost = result["message"], result["evidence"], result.get("core_seconds")
+            self._commit(events.task_failed(task, failure, message, evidence, cost))
             return
         if result["status"] == "interrupted":
             self._commit(events.task_interrupted(task, result["progress"]))

@@ -61,7 +61,7 @@ def block_lines(pool: Pool, starter: Starter) -> list[str]:
         *environment_lines(environment),
         *pool.worker_init,
         *worker_lines(),
-        *environment_lines({"ALPOT_LAUNCHER": json.dumps(prefix)}),
+        *environment_lines({"ALPOT_LAUNCHER": json.dumps(prefix), "ALPOT_CORES": str(pool.cores)}),
     ]
 
 

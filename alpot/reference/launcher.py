@@ -15,6 +15,8 @@ from alpot.errors import UsageError
 
 #: A JSON list of arguments. ``{node}`` in an argument stands for the name of the node that the worker runs on.
 VARIABLE = "ALPOT_LAUNCHER"
+#: Processor cores of one worker; not set where a worker has one.
+CORES = "ALPOT_CORES"
 
 
 def with_launcher(command: Sequence[str]) -> list[str]:
@@ -38,3 +40,15 @@ def with_launcher(command: Sequence[str]) -> list[str]:
         raise UsageError(f'the environment variable {VARIABLE} is {text!r}; it must be a JSON list, e.g. ["mpirun"]')
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     return [argument.replace("{node}", node) for argument in prefix] + list(command)
+
+
+def allotted_cores() -> int:
+    """The processor cores that a calculation of this worker occupies, whether or not the code makes use of them.
+
+    Raises:
+        UsageError: the environment variable is not a count.
+    """
+    text = os.environ.get(CORES, "1")
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UsageError(f"the environment variable {CORES} is {text!r}; it must be a number of cores, 1 or more")
+    return int(text)

@@ -7,7 +7,7 @@ frame (counted from 0) and the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,13 +73,22 @@ def read_labelled(path: Path, level_of_theory: str) -> list[Label]:
 # ------------------------------------------------------------------------------------------------------ extxyz
 
 
-def write_extxyz(path: Path, labels: Sequence[Label]) -> None:
+def write_extxyz(path: Path, labels: Sequence[Label], isolated: Collection[str] = ()) -> None:
     """Writes labels as extended XYZ with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_stress`` (eV/Å³, 3 × 3).
 
     Plain ``energy`` and ``forces`` are avoided, because ASE takes them for results of a calculator. Coordinates and
     forces are written with 8 decimals.
+
+    Args:
+        path: the file.
+        labels: what to write.
+        isolated: keys of those that are isolated atoms. They get ``config_type=IsolatedAtom``, by which MACE and others
+            know the energies E0 of the elements.
     """
     frames = [_labelled_atoms(label) for label in labels]
+    for label, atoms in zip(labels, frames, strict=True):
+        if label.key in isolated:
+            atoms.info["config_type"] = "IsolatedAtom"
     publish_with(path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"))
 
 

@@ -38,9 +38,10 @@ from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
 from alpot.store.frames import read_frame, read_frames, write_frames
 from alpot.store.json_files import publish_json
-from alpot.store.labels import Label, label_key, write_label
-from alpot.structures import draw_start
+from alpot.store.labels import Label, label_key, read_label, write_label
+from alpot.structures import draw_start, is_isolated_atom, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.isolated_atoms import isolated_energies
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact, is_whole
 from alpot.validation.suite import validate
@@ -58,6 +59,7 @@ class _Found:
     reason: str
     audit: bool
     provenance: dict[str, Any]
+    apart: bool = False
 
 
 class InteratomicSubject:
@@ -121,6 +123,11 @@ class InteratomicSubject:
             _Found(atoms, 1.0, "initial", index >= count, {"start": atoms.info["start"]})
             for index, (atoms, _) in enumerate(self._starts(self._rng(assignment), count + n_audit))
         ]
+        if assignment.spec.get("apart", False):  # a task of an older alpot does not say
+            found += [
+                _Found(isolated_atom(symbol), 1.0, "isolated_atom", False, {}, apart=True)
+                for symbol in self.config.material.elements
+            ]
         return {"generation": None, "candidates": self._candidates(assignment.task_id, found)}
 
     def _explore(self, assignment: Assignment) -> dict[str, Any]:
@@ -168,14 +175,15 @@ class InteratomicSubject:
                 "score": item.score,
                 "reason": item.reason,
                 "audit": item.audit,
+                "apart": item.apart,
             }
             for item in found
         ]
         if not write_frames(path, [item.atoms for item in found], provenance):
             _, provenance = read_frames(path)
-        names = ("key", "score", "reason", "audit")
+        names = ("key", "score", "reason", "audit", "apart")
         return [
-            {"id": f"{task_id}/{index}", **{name: entry[name] for name in names}}
+            {"id": f"{task_id}/{index}", **{name: entry[name] for name in names if name in entry}}
             for index, entry in enumerate(provenance)
         ]
 
@@ -191,21 +199,21 @@ class InteratomicSubject:
         key = label_key(atoms, self.level)
         path = self.directory.label_path(key)
         seconds = 0.0
-        if not is_whole(path):
+        if is_whole(path):
+            made = read_label(path)
+        else:
             result = label(self.reference, self.config.reference, atoms, scratch)
             seconds = result.details["wall_s"]
-            write_label(
-                path,
-                Label(
-                    key=key,
-                    atoms=atoms,
-                    energy=result.energy,
-                    forces=result.forces,
-                    stress=result.stress,
-                    level_of_theory=self.level,
-                    provenance={**provenance, "candidate": candidate, "details": result.details},
-                ),
+            made = Label(
+                key=key,
+                atoms=atoms,
+                energy=result.energy,
+                forces=result.forces,
+                stress=result.stress,
+                level_of_theory=self.level,
+                provenance={**provenance, "candidate": candidate, "details": result.details},
             )
+            write_label(path, made)
         return {
             "candidate": candidate,
             "key": key,
@@ -213,6 +221,9 @@ class InteratomicSubject:
             "path": self.directory.relative(path),
             "checksum": sha256(path),
             "seconds": seconds,
+            "atoms": len(atoms),
+            "isolated_atoms": {str(atoms.symbols[0]): made.energy} if is_isolated_atom(atoms) else {},
+            **_cost(made),
         }
 
     # ------------------------------------------------------------------------------------------------ score
@@ -270,7 +281,8 @@ class InteratomicSubject:
             except Interrupted as interruption:  # what comes second is further than all of the first
                 progress = len(result.history) + interruption.progress
                 raise Interrupted(str(interruption), progress=progress) from interruption
-        folder = self._save(generation, result, labels)
+        isolated = isolated_energies(self.directory, spec.get("apart_labels", []))
+        folder = self._save(generation, result, labels, isolated)
         return {
             "generation": generation,
             "path": self.directory.relative(folder),
@@ -282,6 +294,7 @@ class InteratomicSubject:
                 "epochs": len(result.history),
                 "labels": len(labels),
                 "retrained": result.retrained,
+                "isolated_atoms": isolated,
             },
         }
 
@@ -309,7 +322,7 @@ class InteratomicSubject:
             compacted += compact(self.directory, generation, audit, audit=True)
         return compacted
 
-    def _save(self, generation: int, result: TrainingResult, labels: list[Label]) -> Path:
+    def _save(self, generation: int, result: TrainingResult, labels: list[Label], isolated: dict[str, float]) -> Path:
         folder = self.directory.model_path(generation)
         publish_json(folder / "learning_curve.json", {"epochs": [asdict(epoch) for epoch in result.history]})
         card = Card(
@@ -324,6 +337,7 @@ class InteratomicSubject:
                 "seed": self.config.seed,
                 "labels_sha256": _hash_of(labels),
             },
+            isolated_atoms=isolated,
         )
         save_potential(folder, result.ensemble, card)
         return folder
@@ -342,7 +356,9 @@ class InteratomicSubject:
         errors = audit_errors(ensemble, labels)
         if not errors.is_finite:
             return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
-        self._record(generation, ensemble, card, errors)
+        # Those that were still being computed when the training began are known now.
+        isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
+        self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
@@ -398,6 +414,12 @@ def _provenance(snapshot: Snapshot, walker: int, generation: int) -> dict[str, A
         "mean_force_error": snapshot.mean_error,
         "max_force_error": snapshot.max_error,
     }
+
+
+def _cost(label: Label) -> dict[str, Any]:
+    """What a label has cost, as far as its reference says; see ``LabelSummary``."""
+    details = label.provenance.get("details", {})
+    return {name: details[name] for name in ("core_seconds", "scf_steps", "peak_memory_MB") if name in details}
 
 
 def _hash_of(labels: list[Label]) -> str:
