@@ -66,6 +66,7 @@ def test_pbs(tmp_path):
     assert "-l select=2:ncpus=8:mpiprocs=8:ompthreads=1:ngpus=2:mem=8gb" in asked
     assert "mpiexec --bind-to none  -n $WORKERCOUNT" in script and "WORKERCOUNT=2" in script
     assert json.loads(environment(script)["ALPOT_LAUNCHER"]) == ["mpiexec", "-n", "4"]
+    assert environment(script)["ALPOT_CORES"] == "4"
 
 
 def test_lsf(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from alpot.config import Pool
 from alpot.errors import UsageError
 from alpot.platforms.job_script import launch_prefix
-from alpot.reference.launcher import VARIABLE, with_launcher
+from alpot.reference.launcher import VARIABLE, allotted_cores, with_launcher
 
 
 def test_without_a_launcher(monkeypatch):
@@ -47,3 +47,14 @@ def test_srun_within_one_node_of_the_block():
     assert prefix[0] == "srun" and {"--nodes=1", "--ntasks=6", "--cpus-per-task=2", "--exact"} <= set(prefix)
     assert "--nodelist={node}" not in prefix
     assert "--nodelist={node}" in launch_prefix(Pool(ranks=6, nodes=2), "srun")
+
+
+def test_cores_of_a_worker(monkeypatch):
+    monkeypatch.delenv("ALPOT_CORES", raising=False)
+    assert allotted_cores() == 1
+    monkeypatch.setenv("ALPOT_CORES", "48")
+    assert allotted_cores() == 48
+    for wrong in ("", "0", "-2", "many", "1.5"):
+        monkeypatch.setenv("ALPOT_CORES", wrong)
+        with pytest.raises(UsageError, match="ALPOT_CORES"):
+            allotted_cores()
