@@ -326,6 +326,17 @@ class Reference(Table):
         None,
         description="A cheap level of theory that screens frames, or that the potential corrects; by default none.",
     )
+    isolated_atoms: bool | None = Field(
+        None,
+        description="whether the energy of an isolated atom of each element is computed too, once per campaign, in"
+        " addition to stopping.max_labels; it is recorded with the potential and never trained on. By default yes,"
+        " but for ani, whose weights know condensed phases only",
+    )
+
+    @property
+    def wants_isolated_atoms(self) -> bool:
+        """Whether energies of isolated atoms are to be computed."""
+        return self.code != "ani" if self.isolated_atoms is None else self.isolated_atoms
 
 
 # ---------------------------------------------------------------------------------------------- potential

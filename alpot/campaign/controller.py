@@ -55,12 +55,14 @@ class ImportedLabels:
     Attributes:
         rows: where each lies.
         audit: keys of those that measure the error and are never trained on.
+        apart: keys of those that are neither trained on nor for the audit.
         shards: the files in which all labels to train on lie; none if each has a file of its own.
         audit_shards: likewise for the audit.
     """
 
     rows: Sequence[LabelRow]
     audit: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
     shards: Sequence[str] = ()
     audit_shards: Sequence[str] = ()
 
@@ -145,7 +147,8 @@ class Controller:
     def _open(self) -> None:
         """Takes up the campaign where the ledger, and the workers since, have left it."""
         self.directory.clear_stop()
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
+        who: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
+        who["label_workers"] = self.settings.slots[self.settings.pool_of[Kind.LABEL]]
         self.directory.clear_reload()
         who |= self.platform.provenance
         self._commit(events.opened(config=sha256(self.directory.config), changes=self.changes, **who))
@@ -167,9 +170,10 @@ class Controller:
         rows = [row for row in self.imported.rows if row.key not in self.state.keys]
         if rows:
             audit = [row.key for row in rows if row.key in self.imported.audit]
-            keys = [row.key for row in rows if row.key not in self.imported.audit]
+            apart = [row.key for row in rows if row.key in self.imported.apart]
+            keys = [row.key for row in rows if row.key not in self.imported.audit | self.imported.apart]
             shards, audit_shards = self.imported.shards, self.imported.audit_shards
-            self._commit(events.labels_imported(keys, audit, shards, audit_shards), rows)
+            self._commit(events.labels_imported(keys, audit, shards, audit_shards, apart), rows)
 
     def _give(self) -> None:
         if self.wanted is not None:
@@ -254,8 +258,8 @@ class Controller:
     def _take_in(self, task: Task, result: Result) -> None:
         if result["status"] == "failed":
             failure = FailureClass(result["failure"])
-            is_final = result.get("is_final", False)
-            self._commit(events.task_failed(task, failure, result["message"], result["evidence"], is_final=is_final))
+            known = {name: result[name] for name in ("core_seconds", "is_final") if name in result}
+            self._commit(events.task_failed(task, failure, result["message"], result["evidence"], **known))
             return
         if result["status"] == "interrupted":
             self._commit(events.task_interrupted(task, result["progress"]))

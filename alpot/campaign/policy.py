@@ -53,6 +53,7 @@ class PolicySettings:
     force_error: float | None = None
     audit_labels: int = 2
     quiet_time: float | None = None
+    isolated_atoms: bool = False
 
     def limit(self, rule: str) -> float | None:
         """The limit of a rule to stop, None if it has none."""
@@ -96,9 +97,8 @@ def _retry(state: State, settings: PolicySettings) -> Event | None:
             event = verdict(state, settings, task)
             if event.kind == "task_abandoned":
                 return event
-            is_affordable = (
-                task.kind != Kind.LABEL or state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
-            )
+            is_affordable = task.kind != Kind.LABEL or not state.counts(task)
+            is_affordable |= state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
             if is_affordable and free_slots(state, settings, task.kind):
                 return event
     return None
@@ -129,7 +129,9 @@ def _score(state: State, settings: PolicySettings) -> Event | None:
 
 def _label(state: State, settings: PolicySettings) -> Event | None:
     candidate = state.next_candidate
-    if candidate is None or not free_slots(state, settings, Kind.LABEL) or _labels_left(state, settings) <= 0:
+    if candidate is None or not free_slots(state, settings, Kind.LABEL):
+        return None
+    if not candidate.apart and _labels_left(state, settings) <= 0:
         return None
     return _start(state, Kind.LABEL, {"candidate": candidate.id})
 
@@ -137,11 +139,14 @@ def _label(state: State, settings: PolicySettings) -> Event | None:
 def _explore(state: State, settings: PolicySettings) -> Event | None:
     if not free_slots(state, settings, Kind.EXPLORE):
         return None
+    wanted = settings.initial_labels - state.train_labels
+    starts = max(wanted, 0) if state.generations == 0 and not state.initial_found else 0
+    # With labels that the user brought, or in a campaign of an older alpot, there may be no starts to emit them with.
+    apart = settings.isolated_atoms and not state.apart_found
+    if (starts or apart) and not state.pending(Kind.EXPLORE):
+        return _start(state, Kind.EXPLORE, {"generation": None, "starts": starts, "apart": apart})
     if state.generations == 0:
-        wanted = settings.initial_labels - state.train_labels
-        if state.initial_found or state.pending(Kind.EXPLORE) or wanted <= 0:
-            return None
-        return _start(state, Kind.EXPLORE, {"generation": None, "starts": wanted})
+        return None
     if state.promoted is None:
         return None
     # A whole generation's labels are in: wait for the model that learns from them, rather than spend the budget on
@@ -164,11 +169,13 @@ def _stock(settings: PolicySettings) -> int:
 
 def _initial_is_done(state: State, settings: PolicySettings) -> bool:
     stragglers = int(_STRAGGLERS * settings.initial_labels)
-    return state.initial_found and not state.waiting and len(state.labelling) <= stragglers
+    return (
+        state.initial_found and state.undecided(state.waiting) == 0 and state.undecided(state.labelling) <= stragglers
+    )
 
 
 def _labels_left(state: State, settings: PolicySettings) -> int:
-    return settings.max_labels - state.calculations - len(state.labelling)
+    return settings.max_labels - state.calculations - state.undecided(state.labelling)
 
 
 # -------------------------------------------------------------------------------------------------- the failures
@@ -279,6 +286,7 @@ def _start_training(state: State) -> Event:
         "audit_labels": len(state.loose_audit),
         "refused": len(state.refused),
         "unseen": state.unseen,
+        "apart_labels": len(state.apart),
     }
     return _start(state, Kind.TRAIN, spec)
 
@@ -291,6 +299,7 @@ def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
         "audit_labels": len(state.loose_audit),
         "refused": len(state.refused),
         "unseen": state.unseen_audit,
+        "apart_labels": len(state.apart),
         "final": final,
     }
     return _start(state, Kind.ASSESS, spec)

@@ -52,6 +52,8 @@ class Card:
         training: settings of the training.
         generation: number of the training in its campaign.
         provenance: hash of the labels that it was trained on, and whatever else tells where it comes from.
+        isolated_atoms: energy of the isolated atom by the reference method in eV, by element, as far as known; the
+            zero of cohesive energies. The potential itself does not know it: it was not trained on isolated atoms.
     """
 
     elements: tuple[str, ...]
@@ -63,6 +65,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     generation: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    isolated_atoms: dict[str, float] = field(default_factory=dict)
 
 
 def save_potential(folder: Path, ensemble: Ensemble, card: Card) -> None:

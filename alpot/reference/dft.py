@@ -205,9 +205,7 @@ class DftReference:
                     raise self._given_up(failure, course) from failure.cause
                 rung, step = found, self.ladder.rung[found]
                 way = way.after(step)
-                course.climbed.append(
-                    {"after": trouble.symptom, **step.model_dump(exclude={"on"}, exclude_defaults=True)}
-                )
+                course.climbed.append({"after": trouble.symptom, **step.record()})
 
     def _run(self, calculation: Calculation, way: _Way, course: _Course) -> Reading:
         directory = calculation.directory
@@ -227,9 +225,9 @@ class DftReference:
         return ReferenceError(
             f"reference {self.name!r} failed ({failure.trouble.symptom}{tried}): {failure.message}",
             failure=failure.trouble.failure,
-            evidence=evidence(failure.cause, failure.directory),
+            evidence="\n".join([*map(_told, course.climbed), evidence(failure.cause, failure.directory)]),
             is_final=failure.trouble.failure in _CERTAIN,
-            details={**course.costs(), "ladder": course.climbed},
+            core_seconds=course.costs()["core_seconds"],
         )
 
     @cached_property
@@ -349,6 +347,11 @@ def _said(code: DftCode, directory: Path) -> list[str]:
                 file.seek(max(0, (directory / name).stat().st_size - _BYTES_READ))
                 lines += file.read().decode(errors="replace").splitlines()
     return lines
+
+
+def _told(step: Mapping[str, Any]) -> str:
+    """One step of a ladder as a line of evidence."""
+    return f"--- after {step['after']}: {step['why']}"
 
 
 def _next(directory: Path, course: _Course) -> Path:

@@ -19,6 +19,7 @@ from ase import Atoms
 from alpot.config import Reference
 from alpot.errors import FailureClass, ReferenceError
 from alpot.reference.failures import as_reference_error, evidence
+from alpot.reference.launcher import allotted_cores
 from alpot.reference.protocol import ReferenceCalculator, ReferenceResult
 
 #: The alarm rings again after so many seconds, in case the code swallowed the first one.
@@ -54,13 +55,30 @@ def label(
             frame's fault.
 
     Returns:
-        The sound result; ``details["wall_s"]`` says how long it took.
+        The sound result; ``details["wall_s"]`` says how long it took, ``details["core_seconds"]`` what it cost: as the
+        reference says, or else time × cores of the worker.
 
     Raises:
-        ReferenceError: there is no label; ``failure`` names the class, ``evidence`` shows the last lines of output.
+        ReferenceError: there is no label; ``failure`` names the class, ``evidence`` shows the last lines of output,
+            ``core_seconds`` says what was spent.
     """
     _check_frame(atoms)
+    cores = allotted_cores()
     begin = time.monotonic()
+    try:
+        result = _computed(reference, settings, atoms, directory, not_finite)
+    except ReferenceError as error:
+        if error.core_seconds is None:
+            error.core_seconds = round(cores * (time.monotonic() - begin), 6)
+        raise
+    seconds = time.monotonic() - begin
+    cost = {"core_seconds": round(cores * seconds, 6)}
+    return replace(result, details={**cost, **result.details, "wall_s": round(seconds, 4)})
+
+
+def _computed(
+    reference: ReferenceCalculator, settings: Reference, atoms: Atoms, directory: Path, not_finite: FailureClass
+) -> ReferenceResult:
     try:
         with _standard_error_kept(directory), _time_limit(settings.time_limit):
             result = reference.compute(atoms.copy(), directory)
@@ -73,8 +91,7 @@ def label(
         ) from stop
     except Exception as error:
         raise as_reference_error(error, directory, name=reference.name) from error
-    result = _checked(result, len(atoms), reference.name, settings.max_force, not_finite)
-    return replace(result, details={**result.details, "wall_s": round(time.monotonic() - begin, 4)})
+    return _checked(result, len(atoms), reference.name, settings.max_force, not_finite)
 
 
 def _check_frame(atoms: Atoms) -> None:

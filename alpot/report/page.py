@@ -20,7 +20,7 @@ from alpot.report.history import Generation, History
 from alpot.report.markup import Markup, element, facts, join, section, table
 from alpot.report.status import Property, Status, status_and_history
 from alpot.report.tables import GENERATION_COLUMNS, PROPERTY_COLUMNS, by_system, generation_cells, property_cells
-from alpot.report.wording import NOTHING, counted, duration, milli, picoseconds
+from alpot.report.wording import NOTHING, counted, duration, energies_of, milli, picoseconds, spent_on, to_come
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import publish, read_bytes
 from alpot.store.json_files import read_json
@@ -223,6 +223,9 @@ def _work(status: Status) -> Markup:
                     "Budget",
                     f"{labels.calculations:,} of {labels.budget:,} calculations, {labels.seconds:,.1f} s in all",
                 ),
+                ("Cost", spent_on(status.costs)),
+                ("To come", to_come(status.costs.prediction) if status.costs.prediction else ""),
+                ("Isolated atoms", energies_of(status.isolated_atoms)),
                 ("Queued", f"{labels.queued:,}" if labels.queued else ""),
                 ("Rejected", counted(labels.rejected)),
                 ("Refused labels", counted(labels.refused)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
@@ -78,7 +78,9 @@ def read_labelled(path: Path, level_of_theory: str) -> list[Label]:
 # ------------------------------------------------------------------------------------------------------ extxyz
 
 
-def write_extxyz(path: Path, labels: Sequence[Label], frames: Sequence[Atoms] | None = None) -> None:
+def write_extxyz(
+    path: Path, labels: Sequence[Label], frames: Sequence[Atoms] | None = None, isolated: Collection[str] = ()
+) -> None:
     """Writes labels as extended XYZ with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_stress`` (eV/Å³, 3 × 3).
 
     Plain ``energy`` and ``forces`` are avoided, because ASE takes them for results of a calculator. Coordinates and
@@ -89,8 +91,13 @@ def write_extxyz(path: Path, labels: Sequence[Label], frames: Sequence[Atoms] | 
         labels: in order.
         frames: the users' own frames of these labels, whose other entries (``info`` and arrays) are written as well, as
             far as extended XYZ can hold them. Results of other calculations are not.
+        isolated: keys of those that are isolated atoms. They get ``config_type=IsolatedAtom``, by which MACE and others
+            know the energies E0 of the elements.
     """
     written = [_labelled_atoms(label, own) for label, own in zip(labels, frames or repeat(None), strict=False)]
+    for label, atoms in zip(labels, written, strict=True):
+        if label.key in isolated:
+            atoms.info["config_type"] = "IsolatedAtom"
     publish_with(path, lambda temporary: ase.io.write(temporary, written, format="extxyz"))
 
 

@@ -41,8 +41,9 @@ from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
 from alpot.store.labels import Label, label_key
-from alpot.structures import draw_start
+from alpot.structures import draw_start, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.isolated_atoms import isolated_energies
 from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
@@ -61,6 +62,7 @@ class _Found:
     reason: str
     audit: bool
     provenance: dict[str, Any]
+    apart: bool = False
 
 
 class InteratomicSubject:
@@ -132,6 +134,11 @@ class InteratomicSubject:
             _Found(atoms, 1.0, "initial", index >= count, {"start": atoms.info["start"]})
             for index, (atoms, _) in enumerate(self._starts(self._rng(assignment), count + n_audit))
         ]
+        if assignment.spec.get("apart", False):  # a task of an older alpot does not say
+            found += [
+                _Found(isolated_atom(symbol), 1.0, "isolated_atom", False, {}, apart=True)
+                for symbol in self.config.material.elements
+            ]
         return {"generation": None, "candidates": self._candidates(assignment.task_id, found)}
 
     def _explore(self, assignment: Assignment) -> dict[str, Any]:
@@ -180,14 +187,15 @@ class InteratomicSubject:
                 "score": item.score,
                 "reason": item.reason,
                 "audit": item.audit,
+                "apart": item.apart,
             }
             for item in found
         ]
         if not write_frames(path, [item.atoms for item in found], provenance):
             _, provenance = read_frames(path)
-        names = ("key", "score", "reason", "audit")
+        names = ("key", "score", "reason", "audit", "apart")
         return [
-            {"id": f"{task_id}/{index}", **{name: entry[name] for name in names}}
+            {"id": f"{task_id}/{index}", **{name: entry[name] for name in names if name in entry}}
             for index, entry in enumerate(provenance)
         ]
 
@@ -258,7 +266,8 @@ class InteratomicSubject:
             except Interrupted as interruption:  # what comes second is further than all of the first
                 progress = len(result.history) + interruption.progress
                 raise Interrupted(str(interruption), progress=progress) from interruption
-        folder = self._save(generation, result, labels)
+        isolated = isolated_energies(self.directory, spec.get("apart_labels", []))
+        folder = self._save(generation, result, labels, isolated)
         return {
             "generation": generation,
             "path": self.directory.relative(folder),
@@ -270,6 +279,7 @@ class InteratomicSubject:
                 "epochs": len(result.history),
                 "labels": len(labels),
                 "retrained": result.retrained,
+                "isolated_atoms": isolated,
             },
         }
 
@@ -297,7 +307,7 @@ class InteratomicSubject:
             compacted += compact(self.directory, generation, audit, audit=True)
         return compacted
 
-    def _save(self, generation: int, result: TrainingResult, labels: list[Label]) -> Path:
+    def _save(self, generation: int, result: TrainingResult, labels: list[Label], isolated: dict[str, float]) -> Path:
         folder = self.directory.model_path(generation)
         publish_json(folder / "learning_curve.json", {"epochs": [asdict(epoch) for epoch in result.history]})
         card = Card(
@@ -312,6 +322,7 @@ class InteratomicSubject:
                 "seed": self.config.seed,
                 "labels_sha256": _hash_of(labels),
             },
+            isolated_atoms=isolated,
         )
         save_potential(folder, result.ensemble, card)
         return folder
@@ -331,7 +342,9 @@ class InteratomicSubject:
         errors = audit_errors(ensemble, labels)
         if not errors.is_finite:
             return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
-        self._record(generation, ensemble, card, errors)
+        # Those that were still being computed when the training began are known now.
+        isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
+        self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))

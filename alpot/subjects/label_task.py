@@ -24,7 +24,8 @@ from alpot.reference.variation import varied
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
 from alpot.store.frames import read_frame
-from alpot.store.labels import Label, label_key, write_label
+from alpot.store.labels import Label, label_key, read_label, write_label
+from alpot.structures import is_isolated_atom
 from alpot.subjects.training_data import is_whole
 
 
@@ -118,23 +119,23 @@ def make_label(
     key = label_key(atoms, method.level)
     path = directory.label_path(key)
     seconds = 0.0
-    if not is_whole(path):
+    if is_whole(path):
+        made = read_label(path)
+    else:
         if method.cheap is not None:
             method.cheap.screen(atoms, scratch)
         result = label(method.reference, method.settings, atoms, scratch)
         seconds = result.details["wall_s"]
-        write_label(
-            path,
-            Label(
-                key=key,
-                atoms=atoms,
-                energy=result.energy,
-                forces=result.forces,
-                stress=result.stress,
-                level_of_theory=method.level,
-                provenance={**provenance, "candidate": candidate, "details": result.details},
-            ),
+        made = Label(
+            key=key,
+            atoms=atoms,
+            energy=result.energy,
+            forces=result.forces,
+            stress=result.stress,
+            level_of_theory=method.level,
+            provenance={**provenance, "candidate": candidate, "details": result.details},
         )
+        write_label(path, made)
     return {
         "candidate": candidate,
         "key": key,
@@ -142,4 +143,13 @@ def make_label(
         "path": directory.relative(path),
         "checksum": sha256(path),
         "seconds": seconds,
+        "atoms": len(atoms),
+        "isolated_atoms": {str(atoms.symbols[0]): made.energy} if is_isolated_atom(atoms) else {},
+        **_cost(made),
     }
+
+
+def _cost(label: Label) -> dict[str, Any]:
+    """What a label has cost, as far as its reference says; see ``LabelSummary``."""
+    details = label.provenance.get("details", {})
+    return {name: details[name] for name in ("core_seconds", "scf_steps", "peak_memory_MB") if name in details}

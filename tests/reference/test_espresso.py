@@ -222,7 +222,7 @@ def test_what_no_rung_mends_is_given_up_for_good(pw, tmp_path: Path, monkeypatch
     with pytest.raises(ReferenceError, match="scf_not_converged") as caught:
         reference.compute(rattled(2), tmp_path)
     assert caught.value.failure is FailureClass.NOT_CONVERGED and caught.value.is_final
-    assert caught.value.details["core_seconds"] > 0
+    assert caught.value.core_seconds > 0
     assert "convergence NOT achieved" in caught.value.evidence or "JOB DONE" in caught.value.evidence
 
 
