@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from alpot.report.charts import scale_logarithmically
 from alpot.report.wording import NOTHING, milli, printable
 from alpot.store.files import publish_with
 from alpot.store.study import Ladder, Point, Study
@@ -110,7 +111,7 @@ def _draw(axes: Axes, ladder: Ladder, tolerance: float) -> None:
         elif point.value == ladder.recommended:
             error = max(1000 * (point.force_max or 0.0), _FLOOR)
             axes.plot([places[id(point)]], [error], "o", markersize=12, markerfacecolor="none", color=_ORANGE)
-    axes.set_yscale("log")
+    scale_logarithmically(axes)
     axes.set_xlim(-0.4, len(ladder.points) - 0.6)
     axes.set_xticks(range(len(ladder.points)), [f"{point.value:g}" for point in ladder.points])
     unit = f" ({ladder.unit})" if ladder.unit else ""
