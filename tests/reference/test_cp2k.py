@@ -238,7 +238,7 @@ def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
     assert np.allclose(result.forces, expected.forces, rtol=0, atol=1e-4)
 
     ladder = Ladder.of("cp2k")
-    hurried._ladder = ladder.model_copy(update={"rung": ()})
+    hurried.ladder = ladder.model_copy(update={"rung": ()})
     with pytest.raises(ReferenceError) as caught:
         hurried.compute(rattled(2), tmp_path / "exhausted")
     assert caught.value.failure is FailureClass.NOT_CONVERGED
@@ -246,7 +246,7 @@ def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
 
     # The last rung alone: hot electrons first, whose wavefunctions the declared calculation starts from.
     hot = next(rung for rung in ladder.rung if rung.before)
-    hurried._ladder = ladder.model_copy(update={"rung": (hot,)})
+    hurried.ladder = ladder.model_copy(update={"rung": (hot,)})
     result = hurried.compute(rattled(2), tmp_path / "hot")
     assert result.energy == pytest.approx(expected.energy, abs=1e-6)
     assert len(list((tmp_path / "hot").iterdir())) == 3
@@ -259,6 +259,7 @@ def test_the_density_of_a_near_frame(cheap: DftReference, tmp_path: Path) -> Non
     near.positions[0] += (0.01, 0.01, 0.01)
     keeping.compute(rattled(2), tmp_path / "first")
     again = keeping.compute(near, tmp_path / "again")
+    keeping._keeping.cleanup()
     fresh = cheap.compute(near, tmp_path / "fresh")
     assert again.details["ladder"] == []
     assert again.details["scf_steps"] < fresh.details["scf_steps"]

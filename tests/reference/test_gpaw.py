@@ -215,7 +215,7 @@ def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
     # Of an energy that is known to 1e-7 eV per atom, forces are known to the root of that.
     assert result.energy == pytest.approx(expected.energy, abs=1e-6)
     assert np.allclose(result.forces, expected.forces, rtol=0, atol=5e-4)
-    hurried._ladder = Ladder.of("gpaw").model_copy(update={"rung": ()})
+    hurried.ladder = Ladder.of("gpaw").model_copy(update={"rung": ()})
     with pytest.raises(ReferenceError) as caught:
         hurried.compute(rattled(1), tmp_path / "exhausted")
     assert caught.value.failure is FailureClass.NOT_CONVERGED
