@@ -16,7 +16,7 @@ from ase.units import Hartree, kB
 from alpot.config import Dft
 from alpot.errors import ConfigError
 from alpot.reference.cp2k_data import kind_entries, names, valence
-from alpot.reference.cp2k_output import count_electrons, read_files, read_log, told_number
+from alpot.reference.cp2k_output import cell_signs, count_electrons, read_files, read_log, told_number
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.functionals import libxc_parts
 from alpot.reference.ladder import merged
@@ -90,7 +90,9 @@ class Cp2k(DftCode):
             raise OutputError("the log of CP2K is not that of one finished run")
         if "SCF run NOT converged" in text or text.count("SCF run converged in") != 1:
             raise OutputError("the self-consistent field of CP2K did not converge")
-        if "Add more MOs" in text:
+        # A warning of the last step; where the basis set has no more orbitals, there is nothing to add.
+        last_step = text.partition("SCF run converged in")[0].splitlines()[-10:]
+        if any("Add more MOs" in line for line in last_step) and "More added MOs requested" not in text:
             raise OutputError("CP2K had too few bands for the smearing: Add more MOs")
         try:
             _as_declared(text, calculation)
@@ -144,7 +146,8 @@ def _sections(calculation: Calculation) -> dict[str, Any]:
     if kind != "none":
         method = calculation.chosen("smearing", kind, {"fermi-dirac": "FERMI_DIRAC"})
         scf["SMEAR"] = {"METHOD": method, "ELECTRONIC_TEMPERATURE": f"[K] {width / kB!r}"}
-        scf["ADDED_MOS"] = math.ceil(max(0.1 * electrons, 4.0) * (1 + 4 * (calculation.bands - 1)))
+        added = math.ceil(max(0.1 * electrons, 4.0) * (1 + 4 * (calculation.bands - 1)))
+        scf["ADDED_MOS"] = [added] * (2 if calculation.has_spin else 1)
     functional = _functional(calculation)
     level: dict[str, Any] = {
         "BASIS_SET_FILE_NAME": "GTH", "POTENTIAL_FILE_NAME": "GTH", "CHARGE": round(dft.charge),
@@ -172,7 +175,7 @@ def _sections(calculation: Calculation) -> dict[str, Any]:
             "PRINT": {"FORCES": {"NDIGITS": 12}, "STRESS_TENSOR": {}},
             "DFT": level,
             "SUBSYS": {
-                "CELL": dict(zip("ABC", atoms.cell.array.tolist(), strict=True)),
+                "CELL": dict(zip("ABC", (cell_signs(atoms) * atoms.cell.array).tolist(), strict=True)),
                 "TOPOLOGY": {"COORD_FILE_NAME": "start.xyz", "COORD_FILE_FORMAT": "XYZ"},
                 **{f"KIND {symbol}": _kind(calculation, symbol) for symbol in calculation.pseudopotentials},
             },

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.units import Bohr, GPa, Hartree
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
@@ -21,16 +22,29 @@ def read_files(calculation: Calculation) -> Reading:
     folder = calculation.directory
     energy, positions = _xyz(folder / "alpot-pos-1.xyz", calculation)
     same_energy, forces = _xyz(folder / "alpot-frc-1.xyz", calculation)
-    cell, stress = np.loadtxt(folder / "alpot-1.cell"), np.loadtxt(folder / "alpot-1.stress")
-    if energy != same_energy or cell.shape != (12,) or stress.shape != (11,):
+    cell, stress = _one_row(folder / "alpot-1.cell", 12), _one_row(folder / "alpot-1.stress", 11)
+    if energy != same_energy:
         raise OutputError("the files of CP2K are not those of one frame")
     return Reading(
         energy=energy * Hartree,
         forces=forces * Hartree / Bohr,
         stress=_stress(stress[2:].reshape(3, 3)) * _BAR,
         positions=positions,
-        cell=cell[2:11].reshape(3, 3),
+        cell=cell_signs(calculation.atoms) * cell[2:11].reshape(3, 3),
     )
+
+
+def cell_signs(atoms: Atoms) -> np.ndarray:
+    """(3, 1) signs with which CP2K takes the cell vectors; the lattice is the same.
+
+    On a diagonal cell with negative entries its grids are nonsense (seen in 2023.1, energies of 500 Hartree), and it
+    wants right-handed cells.
+    """
+    cell = atoms.cell.array
+    diagonal = np.diag(cell)
+    if np.array_equal(cell, np.diag(diagonal)):
+        return np.sign(diagonal)[:, np.newaxis]
+    return np.full((3, 1), np.sign(np.linalg.det(cell)))
 
 
 def _xyz(file: Path, calculation: Calculation) -> tuple[float, np.ndarray]:
@@ -39,6 +53,15 @@ def _xyz(file: Path, calculation: Calculation) -> tuple[float, np.ndarray]:
     if int(head) != len(calculation.atoms) or [row[0] for row in words] != list(calculation.atoms.symbols):
         raise OutputError(f"{file.name} has not the atoms that were asked for")
     return float(comment.split("E =")[1]), np.array([row[1:] for row in words], dtype=float)
+
+
+def _one_row(file: Path, count: int) -> np.ndarray:
+    """The numbers below a line of titles."""
+    _, row = file.read_text().splitlines()
+    numbers = np.array(row.split(), dtype=float)
+    if numbers.shape != (count,):
+        raise OutputError(f"{file.name} has {len(numbers)} numbers, not {count}")
+    return numbers
 
 
 def _stress(tensor: np.ndarray) -> np.ndarray:
@@ -101,9 +124,9 @@ def _moments(text: str, calculation: Calculation) -> tuple[float | None, np.ndar
     """Moment of the cell, and Mulliken's of the atoms, in Bohr magnetons."""
     if not calculation.has_spin:
         return None, None
-    ((moment,),) = _rows(text, rf"# Total charge and spin +{_VECTOR.replace('(', '(?:')} +{_NUMBER}", 1)
+    ((moment,),) = _rows(text, rf"# Total charge and spin +(?:\S+ +){{3}}{_NUMBER}", 1)
     block = _between(text, r"Atomic population \(alpha,beta\) Net charge  Spin moment", "# Total charge and spin")
-    rows = _rows(block, rf"\d+ +[A-Z][a-z]? +\d+ +{_VECTOR.replace('(', '(?:')} +{_NUMBER}", len(calculation.atoms))
+    rows = _rows(block, rf"\d+ +[A-Z][a-z]? +\d+ +(?:\S+ +){{3}}{_NUMBER}", len(calculation.atoms))
     moments = np.array(rows, dtype=float)[:, 0]
     agree("moment of the cell", float(moments.sum()), float(moment), 1e-6 * len(moments))
     return float(moment), moments

@@ -167,7 +167,7 @@ class DftReference:
         """Computes one frame, climbing the ladder as far as it takes; see ``ReferenceCalculator.compute``."""
         course = _Course()
         calculation, reading = self._climb(atoms, directory, course)
-        if self.keep_density:
+        if self.keep_density and self.code.restart:
             self._keep(calculation)
         self._discard(calculation)
         has_stress = bool(atoms.pbc.all()) and reading.stress is not None

@@ -15,12 +15,10 @@ from ase.build import fcc111
 from dft_codes import need, open_code, rattled
 
 from alpot.errors import ConfigError, FailureClass, ReferenceError
-from alpot.reference.box import with_box
 from alpot.reference.contract import check_reference_contract
 from alpot.reference.cp2k import Cp2k
 from alpot.reference.dft import DftReference
-from alpot.reference.dft_code import Calculation, OutputError
-from alpot.reference.kpoints import kpoint_grid
+from alpot.reference.dft_code import OutputError
 from alpot.reference.ladder import Ladder, dotted_keys, is_below
 
 DATA = """
@@ -66,23 +64,11 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def calculation(reference: DftReference, atoms: Atoms, directory: Path) -> Calculation:
-    boxed = with_box(atoms)
-    return Calculation(
-        atoms=boxed,
-        directory=directory,
-        dft=reference.dft,
-        pseudopotentials={"Al": reference.code.find_pseudopotential("Al", reference.dft, Path())[0]},
-        arguments=reference.arguments,
-        kpoints=kpoint_grid(boxed, reference.dft.kpoints_per_length),
-    )
-
-
 def written(tmp_path: Path, data: Path, atoms: Atoms, **settings: Any) -> str:
     reference = open_code("cp2k", **{**CHEAP, "pseudopotential_folder": str(data), **settings})
     directory = tmp_path / "input"
     directory.mkdir(exist_ok=True)
-    reference.code.write(calculation(reference, atoms, directory))
+    reference.code.write(reference.calculation(atoms, directory))
     return (directory / "alpot.inp").read_text()
 
 
@@ -112,7 +98,7 @@ def test_spin_charge_and_an_isolated_atom(tmp_path: Path, data: Path) -> None:
         ({"density_cutoff": 3000.0}, "density_cutoff"),
         ({"charge": 0.5}, "whole number"),
         ({"pseudopotentials": {}}, "no entry for Al"),
-        ({"pseudopotentials": {"Al": "GTH-PBE-q11"}}, "for Al they have GTH-PBE-q3, SZV-MOLOPT-SR-GTH"),
+        ({"pseudopotentials": {"Al": "GTH-PBE-q11"}}, "is in none of CP2K's data files; for Al they have"),
         ({"basis": {"Al": "TZ"}}, "reference.dft.basis.Al = 'TZ'"),
         ({"arguments": {"force_eval": {"dft": {"charge": 1}}}}, "in capitals"),
         ({"arguments": {"GLOBAL": {"WALLTIME": "1\n&END GLOBAL"}}}, "more than a value"),
@@ -174,12 +160,12 @@ def cheap() -> DftReference:
 def test_a_label_and_what_damage_does_to_its_output(cheap: DftReference, tmp_path: Path) -> None:
     """An atom is the cheapest label with spin; its files, cut or changed anywhere, give this label or none."""
     result = cheap.compute(Atoms("Al"), tmp_path)
-    assert result.details["magnetic_moment"] == pytest.approx(1.0, abs=1e-6)
+    assert result.details["magnetic_moment"] == pytest.approx(1.0, abs=1e-3)
     assert result.details["n_electrons"] == 3
     assert result.stress is None
     # No force acts on a lone atom, but for what the grid does to it.
     assert np.abs(result.forces).max() < 0.02
-    frame = calculation(cheap, Atoms("Al"), tmp_path / "run-0")
+    frame = cheap.calculation(Atoms("Al"), tmp_path / "run-0")
     sound = cheap.code.read(frame)
     random = np.random.default_rng(0)
     refused = 0
@@ -201,7 +187,7 @@ def test_a_label_and_what_damage_does_to_its_output(cheap: DftReference, tmp_pat
                 continue
             assert seen.energy == pytest.approx(sound.energy, abs=1e-8)
             assert np.allclose(seen.forces, sound.forces, rtol=0, atol=1e-8)
-            assert seen.magnetic_moment == pytest.approx(1.0, abs=1e-6)
+            assert seen.magnetic_moment == pytest.approx(1.0, abs=1e-3)
             assert seen.smearing_energy == pytest.approx(sound.smearing_energy, abs=1e-7)
         file.write_bytes(whole)
     assert refused > 100
@@ -252,7 +238,7 @@ def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
     assert np.allclose(result.forces, expected.forces, rtol=0, atol=1e-4)
 
     ladder = Ladder.of("cp2k")
-    hurried._ladder = ladder.model_copy(update={"rung": ()})
+    hurried.ladder = ladder.model_copy(update={"rung": ()})
     with pytest.raises(ReferenceError) as caught:
         hurried.compute(rattled(2), tmp_path / "exhausted")
     assert caught.value.failure is FailureClass.NOT_CONVERGED
@@ -260,7 +246,7 @@ def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
 
     # The last rung alone: hot electrons first, whose wavefunctions the declared calculation starts from.
     hot = next(rung for rung in ladder.rung if rung.before)
-    hurried._ladder = ladder.model_copy(update={"rung": (hot,)})
+    hurried.ladder = ladder.model_copy(update={"rung": (hot,)})
     result = hurried.compute(rattled(2), tmp_path / "hot")
     assert result.energy == pytest.approx(expected.energy, abs=1e-6)
     assert len(list((tmp_path / "hot").iterdir())) == 3
@@ -273,6 +259,7 @@ def test_the_density_of_a_near_frame(cheap: DftReference, tmp_path: Path) -> Non
     near.positions[0] += (0.01, 0.01, 0.01)
     keeping.compute(rattled(2), tmp_path / "first")
     again = keeping.compute(near, tmp_path / "again")
+    keeping._keeping.cleanup()
     fresh = cheap.compute(near, tmp_path / "fresh")
     assert again.details["ladder"] == []
     assert again.details["scf_steps"] < fresh.details["scf_steps"]
