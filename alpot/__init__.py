@@ -23,10 +23,11 @@ def load(path: str | Path, **options: Any) -> AlpotCalculator:
 
     Args:
         path: a folder written by ``alpot export``, or a folder of published NeuroChem weights.
-        options: passed to :class:`alpot.potential.calculator.AlpotCalculator` (``dtype``, ``device``).
+        options: passed to :class:`alpot.potential.calculator.AlpotCalculator` (``dtype``, ``device``,
+            ``baseline``).
 
     Raises:
-        PotentialError: the folder is not a potential, or is damaged.
+        PotentialError: the folder is not a potential, or is damaged, or needs a baseline that is not given.
     """
     from alpot.potential.calculator import AlpotCalculator
 

@@ -142,6 +142,90 @@ def run(
 
 
 @app.command()
+def label(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="structures, in any format that ASE reads")],
+    reference: Annotated[
+        Path, typer.Option("--reference", "-r", help="campaign file; its tables [reference] and [resources] are used")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="file to write, *.extxyz or *.h5")],
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", "-d", help="where labels are kept; default: OUTPUT with the suffix .labelling"),
+    ] = None,
+    trust_directory: TrustDirectory = False,
+) -> None:
+    """Label the structures of a file without a campaign. Once more continues it; a finished label is kept."""
+    from alpot.report.labelling import LabelProgress, missing_table
+    from alpot.subjects.label_files import label_file
+
+    work = label_file(path, reference, output, directory, trust_directory=trust_directory)
+    console.print(f"labels in {escape(str(work.labelling.directory.path))}", soft_wrap=True)
+    for change in work.labelling.changes:
+        console.print(escape(change), soft_wrap=True)
+    try:
+        with LabelProgress(console) as progress:
+            outcome = work.run(progress)
+    except BaseException:
+        with suppress(AlpotError):  # what went wrong is told, not that the rest cannot be written
+            console.print(f"{work.write().labelled} of {len(work.frames)} frames have a label so far")
+        raise
+    written = work.write()
+    if written.missing:
+        console.print(missing_table({n: (why.reason, why.message) for n, why in written.missing.items()}))
+    console.print(f"{outcome.status}: {escape(outcome.reason)}")
+    counts = f"{written.labelled} of {len(work.frames)} frames"
+    if written.labelled:
+        console.print(f"wrote {counts} to {escape(str(output))}", soft_wrap=True)
+    if written.missing:
+        raise StorageError(f"{counts} have a label; the others are left out")
+
+
+@app.command()
+def converge(
+    path: CampaignFile,
+    structures: Annotated[int, typer.Option("--structures", "-n", min=1, help="number of structures")] = 3,
+    force_tolerance: Annotated[
+        float, typer.Option(min=0.0, help="largest force difference that may be, in eV/Å")
+    ] = 0.01,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=v1,v2,...",
+            help="setting below [reference] and its values, the most accurate last; repeat for more",
+        ),
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="take the structures from this file; default: starts of the campaign")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the study")] = Path("convergence"),
+    trust_directory: TrustDirectory = False,
+) -> None:
+    """Find out which settings of the reference are good enough: cutoff, k points, smearing, or any other number."""
+    from alpot.report.convergence import study_view, write_plots
+    from alpot.report.labelling import LabelProgress
+    from alpot.store.study import write_study
+    from alpot.subjects.convergence import prepare_study
+
+    work = prepare_study(
+        path,
+        output,
+        count=structures,
+        tolerance=force_tolerance,
+        vary=vary or (),
+        frames_of=frames,
+        trust_directory=trust_directory,
+    )
+    with LabelProgress(console) as progress:
+        outcome = work.run(progress)
+    study = work.study()
+    write_study(output, study)
+    plots = write_plots(output, study)
+    console.print(study_view(study))
+    console.print(f"{outcome.status}: {escape(outcome.reason)}")
+    console.print(f"wrote {escape(', '.join(map(str, (output / 'convergence.json', *plots))))}", soft_wrap=True)
+
+
+@app.command()
 def status(
     path: CampaignPath,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,

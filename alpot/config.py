@@ -232,7 +232,7 @@ class Dft(Table):
     kpoint_density: Positive | None = Field(
         None,
         description="k points in Å: a direction gets this many, divided by the spacing of its lattice planes, rounded"
-        " up, so that cells of all sizes are sampled alike; one where pbc is off. By default 30 for metals, 20 for"
+        " up, so that cells of all sizes are sampled alike; one where pbc is off. By default 40 for metals, 20 for"
         " insulators",
     )
     smearing: Literal["cold", "methfessel-paxton", "gaussian", "fermi-dirac", "none"] | None = Field(
@@ -241,7 +241,8 @@ class Dft(Table):
         " has it, and none for insulators",
     )
     smearing_width: Positive | None = Field(
-        None, description="width of the smearing in eV (fermi-dirac: k_B T); by default 0.15, with fermi-dirac 0.1"
+        None,
+        description="width of the smearing in eV (fermi-dirac: k_B T); by default 0.27 (0.02 Ry), with fermi-dirac 0.1",
     )
     spin: Literal["none", "collinear"] = Field("none", description="spin polarisation")
     magnetic_moments: dict[Element, float] = Field(
@@ -281,7 +282,26 @@ class Dft(Table):
     @property
     def kpoints_per_length(self) -> float:
         """``kpoint_density`` in Å, by default that of the material."""
-        return self.kpoint_density or (30.0 if self.material == "metal" else 20.0)
+        return self.kpoint_density or (40.0 if self.material == "metal" else 20.0)
+
+
+class CheapReference(Table):
+    """A second, cheap level of theory beside the reference. It is never a label."""
+
+    code: str = Field(description="name or import path of the calculator, as in [reference]")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments, as in [reference]")
+    use: tuple[Literal["screen", "baseline"], ...] = Field(
+        ("screen",),
+        min_length=1,
+        description="what it is for. screen: it computes each frame first; what it finds unphysical is not labelled."
+        " baseline: the potential learns the difference between the reference and it (Δ-learning), and every use of the"
+        " potential computes both",
+    )
+    max_force: Positive = Field(
+        100.0,
+        description="screen: a frame with a larger force on any atom, in eV/Å, is rejected as unphysical; above"
+        " reference.max_force, since a cheap method errs",
+    )
 
 
 class Reference(Table):
@@ -302,6 +322,21 @@ class Reference(Table):
     )
     time_limit: Positive = Field(86400.0, description="wall time in s after which a reference calculation is ended")
     attempts: int = Field(3, ge=1, description="how often a label is tried before it is rejected")
+    cheap: CheapReference | None = Field(
+        None,
+        description="A cheap level of theory that screens frames, or that the potential corrects; by default none.",
+    )
+    isolated_atoms: bool | None = Field(
+        None,
+        description="whether the energy of an isolated atom of each element is computed too, once per campaign, in"
+        " addition to stopping.max_labels; it is recorded with the potential and never trained on. By default yes,"
+        " but for ani, whose weights know condensed phases only",
+    )
+
+    @property
+    def wants_isolated_atoms(self) -> bool:
+        """Whether energies of isolated atoms are to be computed."""
+        return self.code != "ani" if self.isolated_atoms is None else self.isolated_atoms
 
 
 # ---------------------------------------------------------------------------------------------- potential

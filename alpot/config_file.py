@@ -27,6 +27,7 @@ _SHOWN_VALUE = 80
 #: Python's TOML reader takes minutes for files of megabytes that are made for it, and for keys of a thousand parts.
 _LARGEST_FILE = 1_000_000
 _LONGEST_LINE = 2_000
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def read_campaign(path: Path) -> Campaign:
@@ -61,6 +62,26 @@ def parse_campaign(text: str, source: str) -> Campaign:
     Raises:
         ConfigError: it is not valid.
     """
+    return _validated(_parsed(text, source), source)
+
+
+def parse_for_labels(text: str, source: str, elements: Sequence[str]) -> Campaign:
+    """Reads the content of a campaign file of which only ``[reference]`` and ``[resources]`` matter.
+
+    Args:
+        text: the content. The table ``[material]`` may be missing.
+        source: its name for messages.
+        elements: chemical symbols to be labelled; the material that is returned has these.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
+    material = {"elements": list(elements)}
+    campaign = _validated({"material": material} | _parsed(text, source), source)
+    return campaign.model_copy(update={"material": _validated_material(material, source)})
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > _LONGEST_LINE:
             raise ConfigError(
@@ -72,10 +93,21 @@ def parse_campaign(text: str, source: str) -> Campaign:
         raise ConfigError(f"{source} is not valid TOML: {error}{_quoted_line(text, error)}") from error
     except (RecursionError, ValueError) as error:  # Python refuses integers of more than 4300 digits
         raise ConfigError(f"{source} is not valid TOML: nested too deeply, or a number is too long") from error
+    return data
+
+
+def _validated(data: Mapping[str, Any], source: str) -> Campaign:
     try:
         return Campaign.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_explain(error, Campaign, source)) from error
+
+
+def _validated_material(data: Mapping[str, Any], source: str) -> Material:
+    try:
+        return Material.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, Material, source)) from error
 
 
 def json_schema() -> dict[str, Any]:
@@ -93,6 +125,8 @@ def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 # ------------------------------------------------------------------------------------------------ the template
 
+_REPLACE = "# REPLACE: this key is needed and has no default; remove the # and fill in the value."
+
 
 def template(elements: Sequence[str]) -> str:
     """A commented campaign file for these elements that says what the defaults are.
@@ -103,10 +137,7 @@ def template(elements: Sequence[str]) -> str:
     Raises:
         ConfigError: the elements are not valid.
     """
-    try:
-        material = Material.model_validate({"elements": list(elements)})
-    except ValidationError as error:
-        raise ConfigError(_explain(error, Material, "new campaign")) from error
+    material = _validated_material({"elements": list(elements)}, "new campaign")
     required = {"material": material, "elements": material.elements, "code": _embedded_reference(elements)}
     lines = _comment(
         "A campaign of alpot. Keys are shown with their defaults and may be left out, except elements and code."
@@ -157,6 +188,9 @@ def _absent_table_lines(table: type[Table], path: str, explained: dict[type[Tabl
     explained[table] = path
     yield from _comment(table.__doc__ or "")
     for line in _table_lines(table, None, path, {}):
+        if line == _REPLACE:
+            yield "# This key is needed where the table is there."
+            continue
         yield line if not line or line.startswith("#") else f"# {line}"
 
 
@@ -168,7 +202,7 @@ def _key_lines(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
     if len(allowed) > 1:
         yield from _comment("Allowed: " + ", ".join(allowed))
     if value is None and field.is_required():
-        yield "# REPLACE: this key is needed and has no default; remove the # and fill in the value."
+        yield _REPLACE
         yield f'# {key} = "..."'
     elif value is None:
         yield f"# {key} = (not set)"
@@ -189,6 +223,26 @@ def _toml(value: Any) -> str:
     if isinstance(value, str | bool):
         return json.dumps(value, ensure_ascii=False)
     return repr(value) if isinstance(value, int | float) else str(value)
+
+
+def written(tables: Mapping[str, Any]) -> str:
+    """Tables as the text of a file: keys first, then the tables inside; ``None`` is what is not set.
+
+    Args:
+        tables: as of ``Campaign.model_dump``.
+    """
+    return "\n".join(_written_lines(tables, "")) + "\n"
+
+
+def _written_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
+    keys = {key: key if _BARE_KEY.fullmatch(key) else json.dumps(key) for key in table}
+    for key, value in table.items():
+        if value is not None and not isinstance(value, Mapping):
+            yield f"{keys[key]} = {_toml(value)}"
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            path = f"{name}.{keys[key]}" if name else keys[key]
+            yield from ("", f"[{path}]", *_written_lines(value, path))
 
 
 # --------------------------------------------------------------------------------------------- the explanations

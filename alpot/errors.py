@@ -19,7 +19,6 @@ This module imports nothing of alpot and nothing heavy.
 
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
 
 class AlpotError(Exception):
@@ -76,7 +75,7 @@ class ReferenceError(AlpotError):
         failure: the class of the failure.
         evidence: the last lines of output, or whatever the decision was taken from.
         is_final: whether another attempt would end alike, because all that may help has been tried.
-        details: JSON-able facts worth keeping, such as what the attempt has cost.
+        core_seconds: what the failed calculation cost, where that is known.
     """
 
     def __init__(
@@ -86,14 +85,14 @@ class ReferenceError(AlpotError):
         failure: FailureClass,
         evidence: str = "",
         is_final: bool = False,
-        details: dict[str, Any] | None = None,
+        core_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.failure = failure
         self.evidence = evidence
         self.is_final = is_final
-        self.details = details or {}
+        self.core_seconds = core_seconds
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(
@@ -102,7 +101,7 @@ class ReferenceError(AlpotError):
             failure=self.failure,
             evidence=self.evidence,
             is_final=self.is_final,
-            details=self.details,
+            core_seconds=self.core_seconds,
         ), ()
 
 

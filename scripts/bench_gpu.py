@@ -92,6 +92,7 @@ class Bench:
             species=torch.zeros(n_atoms, dtype=torch.int32, device=self.device),
             positions=positions,
             cells=cells,
+            pbc=pbc,
             frame=frame,
             first_pair=pairs.first_pair,
             neighbor=pairs.neighbor,

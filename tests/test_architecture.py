@@ -31,11 +31,11 @@ MAY_USE = {
     "validation": {"config", "store", "potential", "structures"},
     "campaign": {"config", "store"},
     "platforms": {"config", "store", "campaign"},
+    "report": {"config", "config_file", "store", "campaign"},
     "subjects": {
         *("config", "config_file", "store", "potential", "structures", "reference", "exploration", "validation"),
-        *("campaign", "platforms"),
+        *("campaign", "platforms", "report"),
     },
-    "report": {"config", "config_file", "store", "campaign"},
     "cli": {"config_file", "store", "subjects", "report", "__version__"},
     "__init__": {"potential"},
     "__main__": {"cli"},

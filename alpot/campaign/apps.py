@@ -48,7 +48,8 @@ def run_task(subject: str, directory: str, task: dict[str, Any]) -> dict[str, An
 
     Returns:
         The content of the task's ``result.json``: ``task``, ``attempt``, ``status``, ``seconds``, and either
-        ``summary`` (finished), ``failure``, ``message`` and ``evidence`` (failed), or ``progress`` (interrupted).
+        ``summary`` (finished), ``failure``, ``message``, ``evidence`` and perhaps ``core_seconds`` (failed), or
+        ``progress`` (interrupted).
     """
     work = Task.load(task)
     campaign = CampaignDirectory(Path(directory))
@@ -130,7 +131,7 @@ def _explain(error: Exception) -> dict[str, Any]:
     evidence = "\n".join(lines[-_EVIDENCE_LINES:])
     if isinstance(error, ReferenceError):
         told = {"failure": error.failure, "message": error.message, "evidence": error.evidence or evidence}
-        return told | {"is_final": error.is_final}
+        return told | {"is_final": error.is_final, "core_seconds": error.core_seconds}
     failure = _of_the_machine(error)
     if failure is not None:
         return {"failure": failure, "message": str(error), "evidence": evidence}

@@ -28,7 +28,7 @@ from alpot.campaign.housekeeping import remove_spent, remove_superseded, sweep
 from alpot.campaign.policy import PolicySettings, decide, is_lifted
 from alpot.campaign.presence import wait_for_orphans
 from alpot.campaign.state import BLAMELESS, State
-from alpot.campaign.subject import Kind
+from alpot.campaign.subject import Candidate, Kind
 from alpot.errors import CampaignFailed, FailureClass, StorageError, UsageError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
@@ -37,7 +37,12 @@ from alpot.store.lock import Lease
 
 logger = logging.getLogger(__name__)
 
+#: Candidates in one event, so that no event grows with the campaign.
+_GIVEN_AT_ONCE = 500
+
 Observer = Callable[[State], None]
+#: Says what is done next: ``alpot.campaign.policy.decide``, or another pure function like it.
+Policy = Callable[[State, PolicySettings], Event | None]
 Result = dict[str, Any]
 #: Reads the campaign file again: the settings as they are now, and what has changed, in words.
 Reload = Callable[[], tuple[PolicySettings, Sequence[str]]]
@@ -50,12 +55,14 @@ class ImportedLabels:
     Attributes:
         rows: where each lies.
         audit: keys of those that measure the error and are never trained on.
+        apart: keys of those that are neither trained on nor for the audit.
         shards: the files in which all labels to train on lie; none if each has a file of its own.
         audit_shards: likewise for the audit.
     """
 
     rows: Sequence[LabelRow]
     audit: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
     shards: Sequence[str] = ()
     audit_shards: Sequence[str] = ()
 
@@ -78,7 +85,10 @@ class Controller:
         settings: what decisions depend on, see ``alpot.campaign.settings.policy_settings``.
         platform: where tasks run.
         subject: import path of the subject, ``"module:Class"``.
+        policy: decides what is done next.
         imported: labels that the user brought along; those that are known already do no harm.
+        given: structures that the user wants labelled; those that have their label, or wait for it, do no harm.
+        wanted: keys of all labels that the user wants; what waits for others is withdrawn. None: whatever is found.
         on_change: called after every event, e.g. to show progress. If it fails, it is not called again.
         changes: what the user has changed in the campaign file since the last run, in words.
         reload: called when the user asks a running controller to read the campaign file again.
@@ -89,7 +99,10 @@ class Controller:
     settings: PolicySettings
     platform: Platform
     subject: str
+    policy: Policy = decide
     imported: ImportedLabels | None = None
+    given: Sequence[Candidate] = ()
+    wanted: frozenset[str] | None = None
     on_change: Observer | None = None
     changes: Sequence[str] = ()
     reload: Reload | None = None
@@ -134,13 +147,15 @@ class Controller:
     def _open(self) -> None:
         """Takes up the campaign where the ledger, and the workers since, have left it."""
         self.directory.clear_stop()
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
+        who: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("alpot")}
+        who["label_workers"] = self.settings.slots[self.settings.pool_of[Kind.LABEL]]
         self.directory.clear_reload()
         who |= self.platform.provenance
         self._commit(events.opened(config=sha256(self.directory.config), changes=self.changes, **who))
         if self.state.ending is not None and is_lifted(self.state.ending, self.settings):
             self._commit(events.ending_lifted())
         self._import()
+        self._give()
         wait_for_orphans(self.directory)
         for task in list(self.state.tasks.values()):
             result = published_result(self.directory, task)
@@ -155,9 +170,24 @@ class Controller:
         rows = [row for row in self.imported.rows if row.key not in self.state.keys]
         if rows:
             audit = [row.key for row in rows if row.key in self.imported.audit]
-            keys = [row.key for row in rows if row.key not in self.imported.audit]
+            apart = [row.key for row in rows if row.key in self.imported.apart]
+            keys = [row.key for row in rows if row.key not in self.imported.audit | self.imported.apart]
             shards, audit_shards = self.imported.shards, self.imported.audit_shards
-            self._commit(events.labels_imported(keys, audit, shards, audit_shards), rows)
+            self._commit(events.labels_imported(keys, audit, shards, audit_shards, apart), rows)
+
+    def _give(self) -> None:
+        if self.wanted is not None:
+            waiting = self.state.waiting.items()
+            withdrawn = [name for name, entry in waiting if entry.candidate.key not in self.wanted]
+            if withdrawn:
+                self._commit(events.candidates_withdrawn(withdrawn))
+        done_or_waiting = {
+            *(entry.candidate.key for entry in (*self.state.waiting.values(), *self.state.labelling.values())),
+            *(entry.key for entry in self.given if self._ledger.has_label(entry.key)),
+        }
+        given = [entry for entry in self.given if entry.key not in done_or_waiting]
+        for begin in range(0, len(given), _GIVEN_AT_ONCE):
+            self._commit(events.candidates_given(given[begin : begin + _GIVEN_AT_ONCE]))
 
     def _resume(self, executor: Executor) -> None:
         for task in list(self.state.tasks.values()):
@@ -168,7 +198,7 @@ class Controller:
     def _loop(self, executor: Executor) -> None:
         while True:
             self._heed_requests()
-            while (decision := decide(self.state, self.settings)) is not None:
+            while (decision := self.policy(self.state, self.settings)) is not None:
                 self._start(decision, executor)
             if self.state.finished is not None or (self.state.stop_requested and not self.state.tasks):
                 return
@@ -228,8 +258,8 @@ class Controller:
     def _take_in(self, task: Task, result: Result) -> None:
         if result["status"] == "failed":
             failure = FailureClass(result["failure"])
-            is_final = result.get("is_final", False)
-            self._commit(events.task_failed(task, failure, result["message"], result["evidence"], is_final=is_final))
+            known = {name: result[name] for name in ("core_seconds", "is_final") if name in result}
+            self._commit(events.task_failed(task, failure, result["message"], result["evidence"], **known))
             return
         if result["status"] == "interrupted":
             self._commit(events.task_interrupted(task, result["progress"]))

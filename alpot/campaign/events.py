@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from alpot.campaign.subject import Kind
+from alpot.campaign.subject import Candidate, Kind
 from alpot.errors import FailureClass, StorageError
 from alpot.store.ledger import Event
 
@@ -103,7 +103,11 @@ def settings_changed(config: str, changes: Sequence[str]) -> Event:
 
 
 def labels_imported(
-    keys: Sequence[str], audit: Sequence[str], shards: Sequence[str], audit_shards: Sequence[str]
+    keys: Sequence[str],
+    audit: Sequence[str],
+    shards: Sequence[str],
+    audit_shards: Sequence[str],
+    apart: Sequence[str] = (),
 ) -> Event:
     """Labels that the user brought along, or that were found on disk.
 
@@ -112,9 +116,20 @@ def labels_imported(
         audit: to measure errors with; likewise with ``audit_shards``.
         shards: paths of files.
         audit_shards: paths of files.
+        apart: neither to train on nor to measure errors with; each in a file of its own.
     """
-    lists = {"keys": keys, "audit": audit, "shards": shards, "audit_shards": audit_shards}
+    lists = {"keys": keys, "audit": audit, "shards": shards, "audit_shards": audit_shards, "apart": apart}
     return Event(kind="labels_imported", payload={name: list(values) for name, values in lists.items()})
+
+
+def candidates_given(candidates: Iterable[Candidate]) -> Event:
+    """Structures that the user wants labelled, brought along rather than found; or wants tried once more."""
+    return Event(kind="candidates_given", payload={"candidates": [entry.model_dump() for entry in candidates]})
+
+
+def candidates_withdrawn(ids: Iterable[str]) -> Event:
+    """Waiting candidates that the user does not want labelled any more."""
+    return Event(kind="candidates_withdrawn", payload={"ids": list(ids)})
 
 
 def labels_lost(reasons: Mapping[str, str], *, audit: Sequence[str] = (), shards: Sequence[str] = ()) -> Event:
@@ -155,10 +170,25 @@ def task_finished(task: Task, summary: dict[str, Any], seconds: float) -> Event:
 
 
 def task_failed(
-    task: Task, failure: FailureClass, message: str, evidence: str = "", *, is_final: bool = False
+    task: Task,
+    failure: FailureClass,
+    message: str,
+    evidence: str = "",
+    core_seconds: float | None = None,
+    is_final: bool = False,
 ) -> Event:
-    """The work of an attempt failed; ``is_final``: another would end alike. Otherwise that is decided later."""
-    details = {"failure": failure.value, "message": message, "evidence": evidence, "is_final": is_final}
+    """The work of an attempt failed; whether there will be another is decided later.
+
+    Args:
+        task: the attempt.
+        failure: its class.
+        message: a sentence for people.
+        evidence: the last lines of output, or whatever the decision was taken from.
+        core_seconds: what the attempt cost, where that is known.
+        is_final: another attempt would end alike.
+    """
+    details = {"failure": failure.value, "message": message, "evidence": evidence, "core_seconds": core_seconds}
+    details |= {"is_final": is_final}
     return Event(kind="task_failed", payload={"id": task.id, "attempt": task.attempt} | details)
 
 

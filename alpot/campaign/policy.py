@@ -53,6 +53,7 @@ class PolicySettings:
     force_error: float | None = None
     audit_labels: int = 2
     quiet_time: float | None = None
+    isolated_atoms: bool = False
 
     def limit(self, rule: str) -> float | None:
         """The limit of a rule to stop, None if it has none."""
@@ -93,25 +94,24 @@ def is_lifted(ending: Ending, settings: PolicySettings) -> bool:
 def _retry(state: State, settings: PolicySettings) -> Event | None:
     for tasks in state.failed.values():
         for task in islice(tasks.values(), 1):  # those behind it wait for the same slot
-            event = _verdict(state, settings, task)
+            event = verdict(state, settings, task)
             if event.kind == "task_abandoned":
                 return event
-            is_affordable = (
-                task.kind != Kind.LABEL or state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
-            )
-            if is_affordable and _free_slots(state, settings, task.kind):
+            is_affordable = task.kind != Kind.LABEL or not state.counts(task)
+            is_affordable |= state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
+            if is_affordable and free_slots(state, settings, task.kind):
                 return event
     return None
 
 
 def _assess(state: State, settings: PolicySettings) -> Event | None:
-    if state.unassessed is None or state.pending(Kind.ASSESS) or not _free_slots(state, settings, Kind.ASSESS):
+    if state.unassessed is None or state.pending(Kind.ASSESS) or not free_slots(state, settings, Kind.ASSESS):
         return None
     return _start_assessment(state, state.unassessed, final=False)
 
 
 def _train(state: State, settings: PolicySettings) -> Event | None:
-    if state.unassessed is not None or state.pending(Kind.TRAIN) or not _free_slots(state, settings, Kind.TRAIN):
+    if state.unassessed is not None or state.pending(Kind.TRAIN) or not free_slots(state, settings, Kind.TRAIN):
         return None
     if state.generations > 0:
         # All are new when the models were lost.
@@ -122,26 +122,31 @@ def _train(state: State, settings: PolicySettings) -> Event | None:
 
 
 def _score(state: State, settings: PolicySettings) -> Event | None:
-    if not state.stale or state.pending(Kind.SCORE) or not _free_slots(state, settings, Kind.SCORE):
+    if not state.stale or state.pending(Kind.SCORE) or not free_slots(state, settings, Kind.SCORE):
         return None
     return _start(state, Kind.SCORE, {"generation": state.promoted, "candidates": list(state.stale)})
 
 
 def _label(state: State, settings: PolicySettings) -> Event | None:
     candidate = state.next_candidate
-    if candidate is None or not _free_slots(state, settings, Kind.LABEL) or _labels_left(state, settings) <= 0:
+    if candidate is None or not free_slots(state, settings, Kind.LABEL):
+        return None
+    if not candidate.apart and _labels_left(state, settings) <= 0:
         return None
     return _start(state, Kind.LABEL, {"candidate": candidate.id})
 
 
 def _explore(state: State, settings: PolicySettings) -> Event | None:
-    if not _free_slots(state, settings, Kind.EXPLORE):
+    if not free_slots(state, settings, Kind.EXPLORE):
         return None
+    wanted = settings.initial_labels - state.train_labels
+    starts = max(wanted, 0) if state.generations == 0 and not state.initial_found else 0
+    # With labels that the user brought, or in a campaign of an older alpot, there may be no starts to emit them with.
+    apart = settings.isolated_atoms and not state.apart_found
+    if (starts or apart) and not state.pending(Kind.EXPLORE):
+        return _start(state, Kind.EXPLORE, {"generation": None, "starts": starts, "apart": apart})
     if state.generations == 0:
-        wanted = settings.initial_labels - state.train_labels
-        if state.initial_found or state.pending(Kind.EXPLORE) or wanted <= 0:
-            return None
-        return _start(state, Kind.EXPLORE, {"generation": None, "starts": wanted})
+        return None
     if state.promoted is None:
         return None
     # A whole generation's labels are in: wait for the model that learns from them, rather than spend the budget on
@@ -164,18 +169,20 @@ def _stock(settings: PolicySettings) -> int:
 
 def _initial_is_done(state: State, settings: PolicySettings) -> bool:
     stragglers = int(_STRAGGLERS * settings.initial_labels)
-    return state.initial_found and not state.waiting and len(state.labelling) <= stragglers
+    return (
+        state.initial_found and state.undecided(state.waiting) == 0 and state.undecided(state.labelling) <= stragglers
+    )
 
 
 def _labels_left(state: State, settings: PolicySettings) -> int:
-    return settings.max_labels - state.calculations - len(state.labelling)
+    return settings.max_labels - state.calculations - state.undecided(state.labelling)
 
 
 # -------------------------------------------------------------------------------------------------- the failures
 
 
-def _verdict(state: State, settings: PolicySettings, task: Task) -> Event:
-    """Another attempt, or the end of a task of which one has failed."""
+def verdict(state: State, settings: PolicySettings, task: Task) -> Event:
+    """What follows a failed attempt: another one, or the end of the task."""
     course = state.courses[task.id]
     if course.suspicions >= _SUSPICIONS:
         return events.task_abandoned(task.id, "kills its worker", counts=True)
@@ -243,7 +250,7 @@ def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event |
     if ending.failed:
         return events.campaign_finished(ending.reason, failed=True)
     for task in (*state.failed[Kind.TRAIN].values(), *state.failed[Kind.ASSESS].values()):
-        return _verdict(state, settings, task)
+        return verdict(state, settings, task)
     if state.unassessed is not None:
         return _start_assessment(state, state.unassessed, final=False)
     may_train = settings.max_generations is None or state.generations < settings.max_generations
@@ -259,7 +266,8 @@ def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event |
 # --------------------------------------------------------------------------------------------------------- tasks
 
 
-def _free_slots(state: State, settings: PolicySettings, kind: Kind) -> int:
+def free_slots(state: State, settings: PolicySettings, kind: Kind) -> int:
+    """How many more tasks of a kind could begin now."""
     pool = settings.pool_of[kind]
     busy = sum(state.in_flight[other] for other in Kind if settings.pool_of[other] == pool)
     return max(settings.slots[pool] - busy, 0)
@@ -278,6 +286,7 @@ def _start_training(state: State) -> Event:
         "audit_labels": len(state.loose_audit),
         "refused": len(state.refused),
         "unseen": state.unseen,
+        "apart_labels": len(state.apart),
     }
     return _start(state, Kind.TRAIN, spec)
 
@@ -290,6 +299,7 @@ def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
         "audit_labels": len(state.loose_audit),
         "refused": len(state.refused),
         "unseen": state.unseen_audit,
+        "apart_labels": len(state.apart),
         "final": final,
     }
     return _start(state, Kind.ASSESS, spec)

@@ -27,4 +27,5 @@ def policy_settings(campaign: Campaign, platform: Platform) -> PolicySettings:
         force_error=campaign.stopping.force_error,
         audit_labels=campaign.stopping.audit_labels,
         quiet_time=campaign.stopping.quiet_time,
+        isolated_atoms=campaign.reference.wants_isolated_atoms,
     )

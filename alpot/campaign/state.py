@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -44,9 +44,10 @@ class Waiting:
     turn: int = 0
 
     @property
-    def rank(self) -> tuple[bool, float, int]:
-        """The smallest is labelled first: audit, then what teaches most for its cost, then what came first."""
-        return (not self.candidate.audit, -self.candidate.score / self.candidate.cost, self.turn)
+    def rank(self) -> tuple[int, float, int]:
+        """The smallest is labelled first: those apart, audit, what teaches most for its cost, what came first."""
+        group = 0 if self.candidate.apart else 1 if self.candidate.audit else 2
+        return (group, -self.candidate.score / self.candidate.cost, self.turn)
 
 
 @dataclass
@@ -96,11 +97,15 @@ class State:
         unseen_audit: those that no assessment was given yet.
         loose_audit: keys of those that are not in a shard (a dict for its order).
         audit_shards: files of compacted labels for the audit.
+        apart: keys of labels that are neither (a dict for its order); they are few, and stay in files of their own.
+        apart_open: candidates for such labels that are neither labelled nor given up, by id.
         refused: why a label is not used, by key; its file is kept.
         forgiven: how many of these were known when the campaign was opened.
-        calculations: label calculations that ended, successful or not: what the label budget counts.
+        calculations: label calculations that ended, successful or not: what the label budget counts. Those of labels
+            that are kept apart are not among them.
         label_seconds: wall time of finished label calculations in s.
         initial_found: the initial structures were emitted.
+        apart_found: those whose labels are kept apart were emitted.
         explorations: number of explore tasks that finished with a model.
         discoveries: how many candidates one of them emits, of late.
         turnover: how many label calculations end while one of them is in flight, of late.
@@ -151,12 +156,15 @@ class State:
     unseen_audit: int = 0
     loose_audit: dict[str, None] = field(default_factory=dict)
     audit_shards: list[str] = field(default_factory=list)
+    apart: dict[str, None] = field(default_factory=dict)
+    apart_open: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     forgiven: int = 0
     calculations: int = 0
     label_seconds: float = 0.0
 
     initial_found: bool = False
+    apart_found: bool = False
     explorations: int = 0
     discoveries: float = 0.0
     turnover: float = 0.0
@@ -186,7 +194,7 @@ class State:
     spent: list[str] = field(default_factory=list, compare=False)
     _begun: dict[str, int] = field(default_factory=dict, repr=False)
     _unsettled: Counter[str] = field(default_factory=Counter, repr=False)
-    _queue: list[tuple[tuple[bool, float, int], str]] = field(default_factory=list, repr=False, compare=False)
+    _queue: list[tuple[tuple[int, float, int], str]] = field(default_factory=list, repr=False, compare=False)
     _turns: int = 0
 
     @classmethod
@@ -213,6 +221,10 @@ class State:
                 self._abandon(event.payload)
             case "labels_imported":
                 self._import(event.payload)
+            case "candidates_given":
+                self._give([Candidate.model_validate(entry) for entry in event.payload["candidates"]])
+            case "candidates_withdrawn":
+                self._withdraw(event.payload["ids"])
             case "labels_lost":
                 self._lose_labels(event.payload)
             case "labels_moved":
@@ -253,6 +265,14 @@ class State:
         """The id of the next new task of a kind."""
         return f"{kind}-{self.started[kind] + 1:06d}"
 
+    def counts(self, task: Task) -> bool:
+        """Whether a label task counts towards the budget."""
+        return task.spec["candidate"] not in self.apart_open
+
+    def undecided(self, queue: Mapping[str, Waiting]) -> int:
+        """How many of ``waiting`` or ``labelling`` may become labels to train on or for the audit."""
+        return len(queue) - sum(identifier in queue for identifier in self.apart_open)
+
     def pending(self, kind: Kind) -> bool:
         """Whether a task of this kind is in flight or awaits another attempt."""
         return self.in_flight[kind] > 0 or bool(self.failed[kind])
@@ -267,6 +287,7 @@ class State:
             "labels": self.loose,
             "audit_shards": self.audit_shards,
             "audit_labels": self.loose_audit,
+            "apart_labels": self.apart,
             "refused": self.refused,
         }
         spec = {name: list(islice(lists[name], value)) if name in lists else value for name, value in task.spec.items()}
@@ -286,7 +307,9 @@ class State:
 
     def _import(self, payload: dict[str, Any]) -> None:
         keys, audit = payload["keys"], payload["audit"]
-        self.keys.update(keys, audit)
+        apart = payload.get("apart", [])  # older ledgers know none
+        self.keys.update(keys, audit, apart)
+        self.apart.update(dict.fromkeys(apart))
         if payload["shards"]:
             self.shards += payload["shards"]
         else:
@@ -299,6 +322,23 @@ class State:
         self.unseen_audit += len(audit)
         self.train_labels += len(keys)
         self.unseen += len(keys)
+
+    def _give(self, candidates: Iterable[Candidate]) -> None:
+        """Candidates that nobody had to find. There is something to do again, whatever had ended."""
+        self.initial_found = True
+        self.ending = self.finished = None
+        self.has_failed = False
+        for candidate in candidates:
+            self._unsettled[_exploration(candidate)] += 1
+            self.keys.add(candidate.key)
+            self._enqueue(Waiting(candidate, None))
+
+    def _withdraw(self, ids: Iterable[str]) -> None:
+        for identifier in ids:
+            candidate = self.waiting.pop(identifier).candidate
+            self.keys.discard(candidate.key)
+            self.dropped["withdrawn"] += 1
+            self._settle(candidate)
 
     # ------------------------------------------------------------------------------------------------ tasks
 
@@ -322,9 +362,9 @@ class State:
         summary = payload["summary"]
         match task.kind:
             case Kind.EXPLORE:
-                self._explored(self._begun.pop(task.id), ExploreSummary.model_validate(summary))
+                self._explored(task, ExploreSummary.model_validate(summary))
             case Kind.LABEL:
-                self._labelled(task.spec["candidate"], LabelSummary.model_validate(summary))
+                self._labelled(task, LabelSummary.model_validate(summary))
             case Kind.SCORE:
                 self._scored(task.spec["candidates"], ScoreSummary.model_validate(summary))
             case Kind.TRAIN:
@@ -343,7 +383,7 @@ class State:
         if failure == FailureClass.DISK_FULL:
             self.disk_full = payload["message"]
         if task.kind == Kind.LABEL:
-            self.calculations += failure not in BLAMELESS
+            self.calculations += failure not in BLAMELESS and self.counts(task)
             if failure == FailureClass.MISSING_PROGRAM:
                 self.missing_program = payload["message"]
 
@@ -379,6 +419,7 @@ class State:
         match task.kind:
             case Kind.LABEL:
                 del self.labelling[task.spec["candidate"]]
+                self.apart_open.discard(task.spec["candidate"])
                 self.rejected[payload["reason"]] += 1
             case Kind.EXPLORE:
                 del self._begun[task.id]
@@ -400,9 +441,11 @@ class State:
 
     # -------------------------------------------------------------------------------------------- summaries
 
-    def _explored(self, calculations_before: int, summary: ExploreSummary) -> None:
+    def _explored(self, task: Task, summary: ExploreSummary) -> None:
+        calculations_before = self._begun.pop(task.id)
         if summary.generation is None:
-            self.initial_found = True
+            self.initial_found |= task.spec.get("starts") != 0
+            self.apart_found |= task.spec.get("apart", False)
         else:
             self.explorations += 1
             share = 1 / min(self.explorations, _LATE_EXPLORATIONS)
@@ -421,22 +464,28 @@ class State:
                 self._settle(candidate)
                 continue
             self.keys.add(candidate.key)
+            if candidate.apart:
+                self.apart_open.add(candidate.id)
             entry = Waiting(candidate, summary.generation)
             if self._is_outdated(entry):
                 self.stale[candidate.id] = entry
             else:
                 self._enqueue(entry)
 
-    def _labelled(self, identifier: str, summary: LabelSummary) -> None:
+    def _labelled(self, task: Task, summary: LabelSummary) -> None:
+        identifier = task.spec["candidate"]
         entry = self.labelling.pop(identifier)
-        self.calculations += 1
+        self.calculations += self.counts(task)
+        self.apart_open.discard(identifier)
         self.label_seconds += summary.seconds
         self.keys.add(summary.key)
         if summary.outcome == "rejected":
             self.rejected[summary.reason] += 1
             return
         self._settle(entry.candidate)
-        if entry.candidate.audit:
+        if entry.candidate.apart:
+            self.apart[summary.key] = None
+        elif entry.candidate.audit:
             self.loose_audit[summary.key] = None
             self.audit_labels += 1
             self.unseen_audit += 1
@@ -501,7 +550,9 @@ class State:
     def _lose_labels(self, payload: dict[str, Any]) -> None:
         held_out = frozenset(payload["audit"])
         audit = {key: reason for key, reason in payload["reasons"].items() if key in held_out}
-        training = {key: reason for key, reason in payload["reasons"].items() if key not in audit}
+        apart = {key: reason for key, reason in payload["reasons"].items() if key in self.apart}
+        training = {key: reason for key, reason in payload["reasons"].items() if key not in audit | apart}
+        self._refuse(apart)
         self.audit_labels -= self._refuse(audit)
         self.train_labels -= self._refuse(training)
         gone = frozenset(payload["shards"])
@@ -522,6 +573,7 @@ class State:
         for queue in (self.waiting, self.stale):
             for identifier in [name for name, entry in queue.items() if _exploration(entry.candidate) in explorations]:
                 self._settle(queue.pop(identifier).candidate)
+                self.apart_open.discard(identifier)
                 self.dropped["damaged"] += 1
 
     # ------------------------------------------------------------------------------------- settled candidates
@@ -540,8 +592,10 @@ class State:
     # -------------------------------------------------------------------------------------------- the queue
 
     def _is_outdated(self, entry: Waiting) -> bool:
-        """Audit candidates are labelled whatever a model thinks of them."""
-        return not entry.candidate.audit and self.promoted is not None and (entry.generation or 0) < self.promoted
+        """Audit candidates, and those apart, are labelled whatever a model thinks of them."""
+        if entry.candidate.audit or entry.candidate.apart:
+            return False
+        return self.promoted is not None and (entry.generation or 0) < self.promoted
 
     def _enqueue(self, entry: Waiting) -> None:
         self._turns += 1

@@ -6,15 +6,17 @@ the campaign asks is the task's ``spec``; what it hears is a small summary, chec
 =========  ==================================================================================================
 kind       spec
 =========  ==================================================================================================
-explore    ``generation``: explore with this model; None: there is none yet, emit ``starts`` initial structures
+explore    ``generation``: explore with this model; None: there is none yet, emit ``starts`` initial structures, and,
+           if ``apart``, those whose labels are kept apart
 label      ``candidate``: id of the candidate
 score      ``generation``, ``candidates``: ids to be judged again by this model
 train      ``generation``: the new one; ``parent``: the promoted one or None; ``shards``: files of labels to train on;
            ``labels``: keys of those that are not in a shard; ``audit_labels``: keys of labels for the audit that are
            not in a shard (to be compacted, never to be trained on); ``unseen``: how many labels are new;
-           ``refused``: keys not to be trained on
+           ``refused``: keys not to be trained on; ``apart_labels``: keys of the labels that are kept apart
 assess     ``generation``; ``incumbent``: the promoted one or None; ``audit_shards``, ``audit_labels``: the audit
-           labels, like those to train on; ``unseen``; ``refused``; ``final``: also evaluate properties
+           labels, like those to train on; ``unseen``; ``refused``; ``apart_labels``; ``final``: also evaluate
+           properties
 =========  ==================================================================================================
 
 Paths in summaries are relative to the campaign directory.
@@ -106,6 +108,9 @@ class Candidate(Summary):
     cost: Annotated[float, Field(gt=0)] = Field(1.0, description="what its label costs, relative to the others")
     reason: str = Field(description="why it was emitted: initial, uncertain, contact, audit, ...")
     audit: bool = Field(False, description="chosen at random; measures the error, is never trained on")
+    apart: bool = Field(
+        False, description="neither trained on nor for the audit, e.g. an isolated atom; not counted by any limit"
+    )
 
 
 class ExploreSummary(Summary):
@@ -128,6 +133,13 @@ class LabelSummary(Summary):
     checksum: str = ""
     seconds: NonNegative = 0.0
     reason: str = ""
+    atoms: Annotated[int, Field(ge=1)] | None = None
+    core_seconds: NonNegative | None = Field(None, description="wall time × cores that the calculation occupied")
+    scf_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps to self-consistency, all in all")
+    peak_memory_MB: NonNegative | None = None  # noqa: N815 - the unit is part of the name
+    isolated_atoms: dict[str, float] = Field(
+        default_factory=dict, description="energy in eV by element, where this is the label of an isolated atom"
+    )
 
     @model_validator(mode="after")
     def _says_where_or_why(self) -> LabelSummary:

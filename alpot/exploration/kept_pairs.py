@@ -246,6 +246,7 @@ class KeptPairs:
             species=atoms.species[begin:],
             positions=atoms.positions[begin:],
             cells=self._space.cells.cells[first:],
+            pbc=self._space.cells.pbc[first:],
             frame=self._space.walker[begin:] - first,
             first_pair=joined.first_pair,
             neighbor=joined.neighbor,

@@ -9,10 +9,11 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from alpot.errors import NonFiniteError
+from alpot.potential.baseline import Baseline
 from alpot.potential.batch import Batch
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
@@ -27,6 +28,9 @@ class AlpotCalculator(Calculator):
     eV), ``energy_members`` (n_members,), ``forces_std`` (n_atoms, 3), ``forces_members`` (n_members, n_atoms, 3).
     Standard deviations are those of the members, dividing by M − 1; they are not calibrated (``card.calibration``
     relates them to true errors).
+
+    A potential that is the correction to a baseline gives the sum of both; ``energies`` and ``stress`` only where the
+    baseline has them.
 
     Args:
         ensemble: the potential.
@@ -66,6 +70,7 @@ class AlpotCalculator(Calculator):
         device: str = "cpu",
         mean_forces_only: bool = False,
         skin: float = 0.5,
+        baseline: Baseline | BaseCalculator | None = None,
     ) -> AlpotCalculator:
         """Open a potential folder, ours or NeuroChem's.
 
@@ -75,11 +80,13 @@ class AlpotCalculator(Calculator):
             device: where to compute, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
             mean_forces_only: leave out the forces of the members and their deviation; about a third less time.
             skin: Å added to the cutoff, so that neighbor pairs serve several steps.
+            baseline: the ASE calculator to which the potential is the correction, as its card says; EMT and
+                Lennard-Jones are known and need not be given.
 
         Raises:
-            PotentialError: the folder is not a potential, or is damaged.
+            PotentialError: the folder is not a potential, or is damaged, or needs a baseline that is not given.
         """
-        ensemble, card = load_potential(Path(path))
+        ensemble, card = load_potential(Path(path), baseline)
         ensemble = ensemble.to(device=device, dtype=getattr(torch, dtype))
         return cls(ensemble, card, mean_forces_only=mean_forces_only, skin=skin)
 
@@ -99,11 +106,14 @@ class AlpotCalculator(Calculator):
         self.results = {}  # what belongs to another frame must not survive a failure here
         frame = cast(Atoms, self.atoms)
         batch = Batch.from_atoms([frame])
-        if self._known is None or not all(map(np.array_equal, self._known, (batch.numbers, batch.pbc))):
+        known = () if self._known is None or "numbers" in system_changes else self._known
+        if not known or not all(map(np.array_equal, known, (batch.numbers, batch.pbc))):
             self._search.forget(0)
             self._known = (batch.numbers, batch.pbc)
         result = self.ensemble.evaluate(batch, self._search.pairs(batch), mean_only=self.mean_forces_only)
-        if not result.is_finite:
+        # A baseline may have no stress; energies and forces it must have.
+        has_baseline = self.ensemble.baseline is not None
+        if not (result.has_forces if has_baseline else result.is_finite):
             raise NonFiniteError(
                 f"the potential gives energies or forces that are NaN or infinite for {frame.symbols}:"
                 " the configuration is far outside of what it was trained on, or its weights are damaged"
@@ -112,15 +122,16 @@ class AlpotCalculator(Calculator):
         self.results = {
             "energy": float(energies.mean()),
             "free_energy": float(energies.mean()),
-            "energies": result.atom_energies.mean(axis=0),
             "forces": result.forces.mean(axis=0),
             "energy_std": float(energies.std(ddof=1)),
             "energy_members": energies,
         }
+        if np.isfinite(result.atom_energies).all():
+            self.results["energies"] = result.atom_energies.mean(axis=0)
         if not self.mean_forces_only:
             self.results["forces_std"] = result.forces.std(axis=0, ddof=1)
             self.results["forces_members"] = result.forces
-        if frame.cell.rank == 3:
+        if frame.cell.rank == 3 and np.isfinite(result.virials).all():
             stress = result.virials.mean(axis=0)[0] / batch.volumes[0]
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from alpot.errors import PotentialError
 from alpot.potential.aev_cpu import CpuEnvironments, CpuKernels
 from alpot.potential.aev_reference import ReferenceKernels
+from alpot.potential.baseline import Baseline
 from alpot.potential.batch import Batch
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.kernels import Geometry, Kernels
@@ -37,10 +38,11 @@ class EnsembleResult:
     With ``mean_only``, forces and virials are those of the ensemble's mean: K = 1, otherwise K = M.
 
     Attributes:
-        atom_energies: (M, n_atoms) eV, self energies included.
+        atom_energies: (M, n_atoms) eV, self energies included; NaN in frames where a baseline has none.
         energies: (M, n_frames) eV.
         forces: (K, n_atoms, 3) eV/Å.
-        virials: (K, n_frames, 3, 3) eV, derivative of the energy with respect to the strain; stress × volume.
+        virials: (K, n_frames, 3, 3) eV, derivative of the energy with respect to the strain; stress × volume. NaN in
+            frames of which a baseline gives no stress.
     """
 
     atom_energies: NDArray[np.float64]
@@ -51,7 +53,12 @@ class EnsembleResult:
     @property
     def is_finite(self) -> bool:
         """Whether no energy, force and virial is NaN or infinite."""
-        return all(np.isfinite(values).all() for values in (self.energies, self.forces, self.virials))
+        return self.has_forces and bool(np.isfinite(self.virials).all())
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether no energy and no force is NaN or infinite."""
+        return all(np.isfinite(values).all() for values in (self.energies, self.forces))
 
 
 class EnsembleTensors(NamedTuple):
@@ -82,6 +89,10 @@ class Ensemble(nn.Module):
         n_members: number of networks.
         hidden: widths of the hidden layers.
         activation: activation of the hidden layers.
+
+    Attributes:
+        baseline: what the networks are the correction to; ``evaluate`` and ``evaluate_geometry`` add it to the answers
+            of all members. None for a potential that learns the whole.
     """
 
     feature_mean: Tensor
@@ -111,13 +122,14 @@ class Ensemble(nn.Module):
         self.register_buffer("energy_scale", torch.ones(len(elements)))
         #: (n_elements,) eV; kept outside the module, so that no cast ever rounds them.
         self.self_energies: NDArray[np.float64] = np.zeros(len(elements))
+        self.baseline: Baseline | None = None
         self._self_energies_on_device: tuple[NDArray[np.float64], Tensor] | None = None
         self._packed: dict[int, CpuNetworks] = {}
         self._gpu_passes: dict[int, int] = {}
         self._kernels: tuple[tuple[torch.device, torch.dtype], Kernels] | None = None
+        self._numbers = np.array([atomic_numbers[symbol] for symbol in self.elements], dtype=np.int64)
         self._species_of_number = np.full(119, -1, dtype=np.int64)
-        for index, symbol in enumerate(self.elements):
-            self._species_of_number[atomic_numbers[symbol]] = index
+        self._species_of_number[self._numbers] = np.arange(len(self.elements))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -227,6 +239,9 @@ class Ensemble(nn.Module):
         atom_energies += self._uploaded_self_energies()[geometry.species.long()]
         energies = atom_energies.new_zeros((members, n_frames))
         energies.index_add_(1, geometry.frame, atom_energies)
+        if self.baseline is not None:
+            numbers = self._numbers[geometry.species.cpu().numpy()]
+            self.baseline.add_to(geometry, numbers, atom_energies, energies, forces, virials)
         return EnsembleTensors(
             atom_energies, energies, forces.transpose(0, 1), 0.5 * (virials + virials.transpose(2, 3)).transpose(0, 1)
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from alpot import __version__
 from alpot.config import Potential, Training
+from alpot.potential.baseline import Baseline
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.fit import Descent, Epoch, Fit
 from alpot.potential.frame_cache import LabelledFrame
@@ -33,9 +34,10 @@ def hash_of_fit(
     *,
     seed: int,
     parent: Ensemble | None,
+    baseline: Baseline | None = None,
     device: str,
 ) -> str:
-    """SHA-256 of all that a fit depends on; arguments as of ``training.train``."""
+    """SHA-256 of all that a fit depends on; arguments as of ``training.train``, and its baseline."""
     digest = hashlib.sha256()
 
     def add(*values: ArrayLike) -> None:
@@ -51,6 +53,8 @@ def hash_of_fit(
         "seed": seed,
         "device": device.partition(":")[0],
     }
+    if baseline is not None:
+        facts["baseline"] = baseline.identity
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for frame in frames:
         atoms, stress = frame.atoms, () if frame.stress is None else frame.stress

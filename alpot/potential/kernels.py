@@ -40,6 +40,7 @@ class Geometry:
         species: (n_atoms,) int32 element indices.
         positions: (n_atoms, 3) float64 Å.
         cells: (n_frames, 3, 3) float64 Å.
+        pbc: (n_frames, 3) bool.
         frame: (n_atoms,) int32 index of the frame of each atom.
         first_pair: (n_atoms + 1,) int64; center i owns the pairs first_pair[i]:first_pair[i + 1].
         neighbor: (n_pairs,) int32 atom index.
@@ -49,6 +50,7 @@ class Geometry:
     species: Tensor
     positions: Tensor
     cells: Tensor
+    pbc: Tensor
     frame: Tensor
     first_pair: Tensor
     neighbor: Tensor
@@ -61,6 +63,7 @@ class Geometry:
             species=species.to(device=device, dtype=torch.int32),
             positions=torch.from_numpy(batch.positions).to(device),
             cells=torch.from_numpy(batch.cells).to(device),
+            pbc=torch.from_numpy(batch.pbc).to(device),
             frame=torch.from_numpy(batch.frame_of_atom).to(device=device, dtype=torch.int32),
             first_pair=torch.from_numpy(pairs.first_pair).to(device),
             neighbor=torch.from_numpy(pairs.neighbor).to(device),

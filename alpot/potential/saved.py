@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import safetensors.torch
 import torch
+from ase.calculators.calculator import BaseCalculator
 from safetensors import SafetensorError
 
 from alpot import __version__
 from alpot.errors import NonFiniteError, PotentialError
+from alpot.potential.baseline import Baseline, built_in, describe
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.networks import LARGEST_WEIGHT, Activation, are_sound
@@ -28,6 +30,8 @@ from alpot.store.files import publish
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 FORMAT = 1
+#: Of a potential with a baseline: whoever does not know of those must not take the correction for the whole.
+_FORMAT_WITH_BASELINE = 2
 #: Bytes; potentials and cards are far smaller, and what is larger is not read at all.
 _MOST_IN_CARD, _MOST_IN_WEIGHTS = 2**20, 2**32
 #: What comes of names, types and sizes that are not what they should be.
@@ -41,26 +45,31 @@ class Card:
     Attributes:
         elements: chemical symbols.
         level_of_theory: settings of the reference method whose labels it was trained on, and their hash.
+        baseline: likewise of the method to which it is the correction; None for a potential that gives the whole.
         n_labels: number of labels it was trained on.
         errors: root-mean-square errors by name; energies in eV/atom, forces in eV/Å.
         calibration: factor from the standard deviation of the members' forces to the expected force error.
         training: settings of the training.
         generation: number of the training in its campaign.
         provenance: hash of the labels that it was trained on, and whatever else tells where it comes from.
+        isolated_atoms: energy of the isolated atom by the reference method in eV, by element, as far as known; the
+            zero of cohesive energies. The potential itself does not know it: it was not trained on isolated atoms.
     """
 
     elements: tuple[str, ...]
     level_of_theory: dict[str, Any] = field(default_factory=dict)
+    baseline: dict[str, Any] | None = None
     n_labels: int = 0
     errors: dict[str, float] = field(default_factory=dict)
     calibration: float = 1.0
     training: dict[str, Any] = field(default_factory=dict)
     generation: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    isolated_atoms: dict[str, float] = field(default_factory=dict)
 
 
 def save_potential(folder: Path, ensemble: Ensemble, card: Card) -> None:
-    """Write a potential; the card comes last, so that a folder with a card is whole.
+    """Write a potential; the card comes last, so that a folder with a card is whole. It names the ensemble's baseline.
 
     Raises:
         NonFiniteError: a number on the card is NaN or infinite; nothing was written.
@@ -80,10 +89,11 @@ def save_potential(folder: Path, ensemble: Ensemble, card: Card) -> None:
 
 
 def _card_text(card: Card, ensemble: Ensemble, weights_sha256: str) -> bytes:
+    baseline = ensemble.baseline
     content = {
-        "format": FORMAT,
+        "format": FORMAT if baseline is None else _FORMAT_WITH_BASELINE,
         "alpot": __version__,
-        **asdict(card),
+        **asdict(replace(card, baseline=None if baseline is None else baseline.level)),
         "architecture": {
             "descriptor": asdict(ensemble.aev),
             "members": ensemble.n_members,
@@ -108,11 +118,16 @@ def _hash_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def load_potential(folder: Path) -> tuple[Ensemble, Card]:
+def load_potential(folder: Path, baseline: Baseline | BaseCalculator | None = None) -> tuple[Ensemble, Card]:
     """Open a folder written by ``save_potential``, or one of published NeuroChem weights.
 
+    Args:
+        folder: of the potential.
+        baseline: to which it is the correction, as its card says: a level of theory, which must be that of the card, or
+            an ASE calculator, which is taken at its word. Not needed where it is EMT or Lennard-Jones.
+
     Raises:
-        PotentialError: the folder is neither, or it is damaged.
+        PotentialError: the folder is neither, or it is damaged, or its baseline is missing or another one.
         NonFiniteError: weights are NaN, infinite or beyond all bounds.
     """
     if not folder.is_dir():
@@ -121,7 +136,9 @@ def load_potential(folder: Path) -> tuple[Ensemble, Card]:
         if is_neurochem_folder(folder):
             ensemble = read_neurochem(folder)
             _refuse_unsound(ensemble, folder)
-            return ensemble, Card(elements=ensemble.elements, provenance={"format": "NeuroChem", "name": folder.name})
+            card = Card(elements=ensemble.elements, provenance={"format": "NeuroChem", "name": folder.name})
+            ensemble.baseline = _baseline_of(card, baseline, folder)
+            return ensemble, card
         raise PotentialError(
             f"{folder}: neither a potential of ours ({WEIGHTS} and {CARD}) nor a folder of NeuroChem weights"
             " (*.params, sae*.dat, train*/); `alpot export DIR FOLDER` writes a potential from a campaign"
@@ -134,7 +151,32 @@ def load_potential(folder: Path) -> tuple[Ensemble, Card]:
     except _MISFITS as error:
         raise PotentialError(f"{folder}: {CARD} and {WEIGHTS} do not fit together: {error}") from error
     _refuse_unsound(ensemble, folder / WEIGHTS)
+    ensemble.baseline = _baseline_of(card, baseline, folder)
     return ensemble, card
+
+
+def _baseline_of(card: Card, given: Baseline | BaseCalculator | None, folder: Path) -> Baseline | None:
+    level = card.baseline
+    if level is None:
+        if given is not None:
+            raise PotentialError(f"{folder}: this potential has no baseline; load it without one")
+        return None
+    if isinstance(given, BaseCalculator):
+        return Baseline(level, lambda: given)
+    if not isinstance(given, Baseline | None):
+        raise PotentialError(f"{folder}: the baseline must be an ASE calculator, and is {given!r}")
+    if given is not None and given.identity != level["hash"]:
+        raise PotentialError(
+            f"{folder}: this potential is the correction to {describe(level)}, level of theory {level['hash']}, and"
+            f" cannot be used with {given}, {given.identity}"
+        )
+    known = given or built_in(level)
+    if known is None:
+        raise PotentialError(
+            f"{folder}: this potential is the correction to {describe(level)}, which is not built in: open it with the"
+            " same ASE calculator, alpot.load(folder, baseline=calculator)"
+        )
+    return known
 
 
 def verify_card(path: Path) -> None:
@@ -153,8 +195,10 @@ def _read_card(path: Path) -> dict[str, Any]:
         content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise PotentialError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "weights_sha256" not in content:
-        raise PotentialError(f"{path}: not a card of format {FORMAT}; this alpot is version {__version__}")
+    if not isinstance(content, dict) or "weights_sha256" not in content or content.get("format") != _format(content):
+        raise PotentialError(
+            f"{path}: not a card of format {FORMAT} or {_FORMAT_WITH_BASELINE}; this alpot is version {__version__}"
+        )
     try:
         is_ours = content.get("provenance_hash") == _hash_of(content) and data == _text_of(content)
     except (ValueError, RecursionError) as error:
@@ -164,6 +208,10 @@ def _read_card(path: Path) -> dict[str, Any]:
             f"{path}: damaged or edited: its content does not match its provenance_hash; copy the folder again"
         )
     return content
+
+
+def _format(content: dict[str, Any]) -> int:
+    return FORMAT if content.get("baseline") is None else _FORMAT_WITH_BASELINE
 
 
 def _refuse_constant(name: str) -> None:
@@ -208,6 +256,11 @@ def _card_of(content: dict[str, Any]) -> Card:
     names = Card.__dataclass_fields__
     known: dict[str, Any] = {name: value for name, value in content.items() if name in names}
     card = Card(**{**known, "elements": tuple(known["elements"])})
+    match card.baseline:
+        case None | {"code": str(), "hash": str()}:
+            pass
+        case _:
+            raise ValueError(f"the baseline {card.baseline!r} has no code or no hash")
     if not card.calibration > 0.0:
         raise ValueError(f"calibration is {card.calibration}, and must be above 0")
     return card

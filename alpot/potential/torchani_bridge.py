@@ -26,7 +26,15 @@ def to_torchani(ensemble: Ensemble) -> ANI:
     """The same potential as a torchani model (energies in Hartree, self energies included).
 
     The scaling of features and energies is folded into the first and last layers, exactly.
+
+    Raises:
+        PotentialError: the potential is the correction to a baseline, which torchani has no place for.
     """
+    if ensemble.baseline is not None:
+        raise PotentialError(
+            f"this potential is the correction to the baseline {ensemble.baseline}; a torchani model would give the"
+            " correction alone. Set ensemble.baseline = None to convert that, and add the baseline yourself"
+        )
     from torchani.aev import AEVComputer
     from torchani.arch import ANI
     from torchani.nn import ANINetworks, AtomicNetwork, TightCELU

@@ -15,12 +15,14 @@ import torch
 
 from alpot.config import Potential, Training
 from alpot.errors import PotentialError
+from alpot.potential.baseline import Baseline
 from alpot.potential.cross_validation import member_roles
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.fit import Epoch, Fit
 from alpot.potential.fit_state import hash_of_fit, restore_descent, restore_ensemble, save_descent
 from alpot.potential.frame_cache import FrameCache, LabelledFrame
+from alpot.potential.residuals import Residuals
 from alpot.potential.self_energies import fit_self_energies
 from alpot.store.checkpoint import Checkpoint
 
@@ -53,6 +55,7 @@ def train(
     *,
     seed: int,
     parent: Ensemble | None = None,
+    residuals: Residuals | None = None,
     device: str = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -69,22 +72,28 @@ def train(
         settings: of the training.
         seed: of the weights and the order of the frames.
         parent: ensemble to begin from (``warm_start``); otherwise weights are drawn.
+        residuals: of the baseline to which the potential is to be the correction: it is taken off the labels here, and
+            given to the ensemble. None to learn the whole.
         device: where to train.
         on_epoch: called after each epoch that this call does.
         checkpoint: where the state is saved.
 
     Raises:
-        PotentialError: there are fewer than two frames, a label is not finite, the parent is of another make, or a
-            member fails however often it is trained.
+        PotentialError: there are fewer than two frames, a label is not finite, the baseline has no answer for one, the
+            parent is of another make, or a member fails however often it is trained.
         Interrupted: the job is about to end; another call goes on from the checkpoint.
         StorageError: the checkpoint cannot be written.
     """
     _check(frames)
+    baseline = None if residuals is None else residuals.baseline
     fit_hash, saved = "", None
     if checkpoint is not None:
-        fit_hash = hash_of_fit(frames, elements, potential, settings, seed=seed, parent=parent, device=device)
+        fit_hash = hash_of_fit(
+            frames, elements, potential, settings, seed=seed, parent=parent, baseline=baseline, device=device
+        )
         saved = checkpoint.load(fit_hash)
-    ensemble = _untrained(frames, elements, potential, parent)
+    frames = frames if residuals is None else residuals.of(frames)
+    ensemble = _untrained(frames, elements, potential, parent, baseline)
     if saved is not None:
         restore_ensemble(saved, ensemble)
     cache = FrameCache.of(ensemble, frames)
@@ -133,11 +142,17 @@ def _check(frames: Sequence[LabelledFrame]) -> None:
 
 
 def _untrained(
-    frames: Sequence[LabelledFrame], elements: Sequence[str], potential: Potential, parent: Ensemble | None
+    frames: Sequence[LabelledFrame],
+    elements: Sequence[str],
+    potential: Potential,
+    parent: Ensemble | None,
+    baseline: Baseline | None,
 ) -> Ensemble:
     aev = AevSettings.from_config(potential.descriptor)
     ensemble = Ensemble(elements, aev, potential.members, potential.hidden, potential.activation)
+    ensemble.baseline = baseline
     if parent is not None:
+        _refuse_other_baseline(parent.baseline, baseline)
         for name in ("elements", "aev", "n_members", "hidden", "activation"):
             if getattr(parent, name) != getattr(ensemble, name):
                 raise PotentialError(
@@ -151,6 +166,15 @@ def _untrained(
             elements, [frame.atoms.numbers for frame in frames], [frame.energy for frame in frames]
         )
     return ensemble
+
+
+def _refuse_other_baseline(of_parent: Baseline | None, baseline: Baseline | None) -> None:
+    known, asked = (None if one is None else one.identity for one in (of_parent, baseline))
+    if known != asked:
+        raise PotentialError(
+            f"the parent cannot be continued: its baseline is {of_parent or 'none'} (level of theory {known}), what is"
+            f" asked for is {baseline or 'none'} ({asked}); train from the beginning (warm_start = false)"
+        )
 
 
 def _scale_to_data(ensemble: Ensemble, cache: FrameCache) -> None:

@@ -38,6 +38,7 @@ class Abinit(DftCode):
     program = "abinit"
     install = "apt-get install abinit abinit-data, or: conda install -c conda-forge abinit"
     output = "abinit.log"
+    witness = ("abinit.abo",)
     logs = ("abinit.abo",)
     # The wavefunctions, from which abinit makes the density too: a density alone saves no step.
     restart = ("abinito_WFK",)

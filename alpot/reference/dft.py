@@ -31,10 +31,12 @@ from alpot.reference.reference_calculator import ReferenceAsCalculator
 _NEAR = 0.1
 #: Bytes at the end of each of a code's logs that are searched for symptoms.
 _BYTES_READ = 2**21
+#: Bytes that are left on a disk which is as good as full.
+_FULL_DISK = 2**16
 
 
-class _Failure(Exception):
-    """One run did not give a label."""
+class RunFailed(Exception):
+    """One run did not give a label; ``trouble`` says why."""
 
     def __init__(self, trouble: Trouble, message: str, cause: BaseException, directory: Path) -> None:
         super().__init__(message)
@@ -192,7 +194,7 @@ class DftReference:
                     way = replace(way, start=prepared.directory)
                 calculation = self.calculation(atoms, _next(directory, course), way)
                 return calculation, self._run(calculation, way, course)
-            except _Failure as failure:
+            except RunFailed as failure:
                 trouble = failure.trouble
                 if way.start is not None and not way.before:
                     course.climbed.append({"after": trouble.symptom, "why": "start from atomic densities instead"})
@@ -203,9 +205,7 @@ class DftReference:
                     raise self._given_up(failure, course) from failure.cause
                 rung, step = found, self.ladder.rung[found]
                 way = way.after(step)
-                course.climbed.append(
-                    {"after": trouble.symptom, **step.model_dump(exclude={"on"}, exclude_defaults=True)}
-                )
+                course.climbed.append({"after": trouble.symptom, **step.record()})
 
     def _run(self, calculation: Calculation, way: _Way, course: _Course) -> Reading:
         directory = calculation.directory
@@ -218,33 +218,17 @@ class DftReference:
             command = with_launcher(command, share=way.ranks)
         run = run_program(command, directory, output)
         course.runs.append(run)
-        try:
-            if run.status != 0:
-                raise OutputError(f"the program ended with status {run.status}")
-            return self.code.read(calculation)
-        except OutputError as error:
-            trouble = self.ladder.diagnose(self._said(directory)) or _unknown(run.status)
-            raise _Failure(trouble, str(error), error, directory) from error
+        return judged(self.code, self.ladder, calculation, run.status)
 
-    def _given_up(self, failure: _Failure, course: _Course) -> ReferenceError:
+    def _given_up(self, failure: RunFailed, course: _Course) -> ReferenceError:
         tried = f", in {len(course.climbed) + 1} ways" if course.climbed else ""
         return ReferenceError(
             f"reference {self.name!r} failed ({failure.trouble.symptom}{tried}): {failure.message}",
             failure=failure.trouble.failure,
-            evidence=evidence(failure.cause, failure.directory),
+            evidence="\n".join([*map(_told, course.climbed), evidence(failure.cause, failure.directory)]),
             is_final=failure.trouble.failure in _CERTAIN,
-            details={**course.costs(), "ladder": course.climbed},
+            core_seconds=course.costs()["core_seconds"],
         )
-
-    def _said(self, directory: Path) -> list[str]:
-        """The lines that the code and its launcher have written, as far as they can be looked through."""
-        lines: list[str] = []
-        for name in (STANDARD_ERROR, *self.code.logs, self.code.output):
-            if (directory / name).is_file():
-                with (directory / name).open("rb") as file:
-                    file.seek(max(0, (directory / name).stat().st_size - _BYTES_READ))
-                    lines += file.read().decode(errors="replace").splitlines()
-        return lines
 
     @cached_property
     def ladder(self) -> Ladder:
@@ -339,13 +323,47 @@ class DftReference:
 _CERTAIN = frozenset({FailureClass.NOT_CONVERGED, FailureClass.UNPHYSICAL_GEOMETRY})
 
 
+def judged(code: DftCode, ladder: Ladder, calculation: Calculation, status: int) -> Reading:
+    """What a run says that has ended with this exit status.
+
+    Raises:
+        RunFailed: it is no label.
+    """
+    try:
+        if status != 0:
+            raise OutputError(f"the program ended with status {status}")
+        return code.believe(calculation)
+    except OutputError as error:
+        trouble = ladder.diagnose(_said(code, calculation.directory)) or _unknown(status, calculation.directory)
+        raise RunFailed(trouble, str(error), error, calculation.directory) from error
+
+
+def _said(code: DftCode, directory: Path) -> list[str]:
+    """The lines that a code and its launcher have written, as far as they can be looked through."""
+    lines: list[str] = []
+    for name in (STANDARD_ERROR, *code.logs, code.output):
+        if (directory / name).is_file():
+            with (directory / name).open("rb") as file:
+                file.seek(max(0, (directory / name).stat().st_size - _BYTES_READ))
+                lines += file.read().decode(errors="replace").splitlines()
+    return lines
+
+
+def _told(step: Mapping[str, Any]) -> str:
+    """One step of a ladder as a line of evidence."""
+    return f"--- after {step['after']}: {step['why']}"
+
+
 def _next(directory: Path, course: _Course) -> Path:
     """The folder of the next run."""
     return directory / f"run-{len(course.runs)}"
 
 
-def _unknown(status: int) -> Trouble:
+def _unknown(status: int, directory: Path) -> Trouble:
+    """What has happened where nothing was said: on a full disk a program cannot even say that."""
     failure = of_exit_status(status)
+    if shutil.disk_usage(directory).free < _FULL_DISK:
+        failure = FailureClass.NODE_LOST
     if failure is FailureClass.UNKNOWN and status == 0:
         failure = FailureClass.BAD_OUTPUT
     return Trouble(failure.value, failure)

@@ -13,20 +13,26 @@ from xml.etree import ElementTree
 
 import numpy as np
 from ase.io import read, write
-from ase.units import Bohr, Hartree, Rydberg
+from ase.io.espresso import label_to_symbol
+from ase.units import Bohr, Hartree, Rydberg, create_units
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.ladder import merged
 from alpot.reference.pseudopotentials import folders_of, pseudopotential_file
-from alpot.reference.witnesses import agreed
+from alpot.reference.witnesses import agree, agreed, as_declared
 
 _FUNCTIONALS = {
     "LDA": "pz", "PBE": "pbe", "PBEsol": "pbesol", "RPBE": "rpbe", "revPBE": "revpbe", "SCAN": "scan",
     "r2SCAN": "r2scan", "PBE0": "pbe0", "HSE06": "hse",
 }  # fmt: skip
 _SMEARINGS = {"cold": "cold", "methfessel-paxton": "mp", "gaussian": "gauss", "fermi-dirac": "fd"}
+_SMEARINGS_TOLD = {"mv": "cold", "mp": "mp", "gaussian": "gauss", "fd": "fd"}
+#: ASE converts the log with the constants of 2006.
+_OLD = create_units("2006")
+_FORCE_RATIO = (Rydberg / Bohr) / (_OLD["Ry"] / _OLD["Bohr"])
+_STRESS_RATIO = (Rydberg / Bohr**3) / (_OLD["Ry"] / _OLD["Bohr"] ** 3)
 _XML = Path("out/alpot.xml")
 
 
@@ -37,6 +43,7 @@ class Espresso(DftCode):
     program = "pw.x"
     install = "apt-get install quantum-espresso, or: conda install -c conda-forge qe"
     output = "espresso.pwo"
+    witness = (str(_XML),)
     logs = ("CRASH",)
     restart = ("out",)
     owned: ClassVar[dict[str, str]] = {
@@ -58,7 +65,7 @@ class Espresso(DftCode):
 
     def find_pseudopotential(self, element: str, dft: Dft, base_directory: Path) -> tuple[str, str]:
         """See ``DftCode``."""
-        return pseudopotential_file(
+        path, content = pseudopotential_file(
             element,
             dft,
             base_directory,
@@ -66,6 +73,13 @@ class Espresso(DftCode):
             hint=f'"{element}.UPF"',
             install="pseudopotentials are at pseudo-dojo.org and materialscloud.org (SSSP)",
         )
+        _valence(path)  # which it must tell
+        told = _element(path)
+        if told not in (None, element):
+            raise ConfigError(
+                f"reference.dft.pseudopotentials.{element}: {path} is a pseudopotential of {told}; pw.x would use it"
+            )
+        return path, content
 
     def write(self, calculation: Calculation) -> None:
         """See ``DftCode``."""
@@ -80,20 +94,20 @@ class Espresso(DftCode):
             calculation.directory / "espresso.pwi",
             atoms,
             format="espresso-in",
-            input_data=merged(self._namelists(calculation), calculation.arguments),
-            pseudopotentials={symbol: Path(file).name for symbol, file in calculation.pseudopotentials.items()},
+            input_data=merged({"system": {"nbnd": self._bands(calculation)}}, self._asked(calculation)),
+            pseudopotentials={symbol: _link(symbol, file) for symbol, file in calculation.pseudopotentials.items()},
             kpts=None if calculation.kpoints == (1, 1, 1) else calculation.kpoints,
         )
-        for file in calculation.pseudopotentials.values():
-            link = calculation.directory / Path(file).name
+        for symbol, file in calculation.pseudopotentials.items():
+            link = calculation.directory / _link(symbol, file)
             link.unlink(missing_ok=True)
             link.symlink_to(file)
 
-    def _namelists(self, calculation: Calculation) -> dict[str, dict[str, Any]]:
+    def _asked(self, calculation: Calculation) -> dict[str, Any]:
+        """The namelists, apart from the number of bands."""
         dft = calculation.dft
         kind, width = calculation.smearing()
         system: dict[str, Any] = {
-            "nbnd": self._bands(calculation),
             "ecutwfc": calculation.cutoff / Rydberg,
             "ecutrho": (dft.density_cutoff or 4 * calculation.cutoff) / Rydberg,
             "input_dft": _FUNCTIONALS.get(dft.functional, dft.functional),
@@ -111,14 +125,16 @@ class Espresso(DftCode):
         }  # fmt: skip
         if calculation.start_from is not None:
             electrons |= {"startingpot": "file", "startingwfc": "file"}
-        control = {"calculation": "scf", "prefix": "alpot", "outdir": "out", "pseudo_dir": ".", "disk_io": "low"}
-        return {"control": {**control, "tprnfor": True, "tstress": True}, "system": system, "electrons": electrons}
+        control: dict[str, Any] = {
+            "calculation": "scf", "prefix": "alpot", "outdir": "out", "pseudo_dir": ".", "disk_io": "low",
+            "tprnfor": True, "tstress": True,
+        }  # fmt: skip
+        return merged({"control": control, "system": system, "electrons": electrons}, calculation.arguments)
 
     @staticmethod
     def _bands(calculation: Calculation) -> int:
         """pw.x's own rule for metals, which insulators that melt need too; more where the ladder says so."""
-        files = calculation.pseudopotentials
-        occupied = 0.5 * (sum(_valence(files[symbol]) for symbol in calculation.atoms.symbols) - calculation.dft.charge)
+        occupied = 0.5 * _electrons(calculation)
         spare = 0.0 if calculation.smearing()[0] == "none" else max(0.2 * occupied, 4.0)
         return math.ceil(occupied + spare * (1 + 4 * (calculation.bands - 1)))
 
@@ -132,18 +148,47 @@ class Espresso(DftCode):
         text = log.read_text(errors="replace") if log.is_file() else ""
         if "JOB DONE." not in text:
             raise OutputError("the log of pw.x does not end with JOB DONE")
-        if "convergence NOT achieved" in text or text.count("convergence has been achieved") != 1:
+        # Hybrid functionals converge the exchange around the density, many times, and mark the last energy with !!.
+        is_hybrid = "EXX self-consistency reached" in text
+        n_converged = text.count("convergence has been achieved")
+        if "convergence NOT achieved" in text or n_converged < 1 or (n_converged > 1 and not is_hybrid):
             raise OutputError("the self-consistent field of pw.x did not converge")
-        try:
-            reading = _of_xml(ElementTree.parse(calculation.directory / _XML).getroot())
-            witness = _of_log(log)
-        except (ArithmeticError, AssertionError, LookupError, OSError, SyntaxError, TypeError, ValueError) as error:
-            raise OutputError(f"the output of pw.x cannot be read: {type(error).__name__}: {error}") from error
-        # The last printed digits; and ASE converts the log with the constants of 2006, which are 1e-7 away.
-        energy, forces = abs(reading.energy), float(np.abs(reading.forces).max())
-        return agreed(
-            calculation, reading, witness, energy=1e-6 + 2e-7 * energy, forces=1e-6 + 2e-7 * forces, stress=2e-6
-        )
+        content = (calculation.directory / _XML).read_bytes()
+        if b"<!DOCTYPE" in content:  # entities can grow without bounds; pw.x has none
+            raise OutputError("the XML file is none of pw.x")
+        root = ElementTree.fromstring(content)
+        self._check_level(root, calculation)
+        reading, witness = _of_xml(root), _of_log(log, text)
+        agree("smearing energy", reading.smearing_energy, witness.smearing_energy, 1e-7)
+        agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 0.0051)
+        for fact, value in witness.facts.items():
+            agree(fact, reading.facts[fact], value, 0.0051)
+        # The last printed digits.
+        return agreed(calculation, reading, witness, energy=1e-7, forces=2e-7, stress=5e-7)
+
+    def _check_level(self, root: ElementTree.Element, calculation: Calculation) -> None:
+        """The XML file repeats the settings."""
+
+        def told(path: str) -> str:
+            return root.findtext(path, "nothing").lower()
+
+        system = self._asked(calculation)["system"]
+        as_declared("ecutwfc", float(told("output/basis_set/ecutwfc")), system["ecutwfc"] / 2)  # Hartree there
+        as_declared("ecutrho", float(told("output/basis_set/ecutrho")), system["ecutrho"] / 2)
+        as_declared("tot_charge", float(told("input/bands/tot_charge")), float(system["tot_charge"]))
+        as_declared("occupations", told("input/bands/occupations"), system["occupations"])
+        as_declared("number of electrons", float(told("output/band_structure/nelec")), _electrons(calculation))
+        as_declared("spin", told("output/magnetization/lsda"), "true" if system.get("nspin") == 2 else "false")
+        if told("output/dft/functional") in _FUNCTIONALS.values():  # it has other names for others
+            as_declared("functional", told("output/dft/functional"), system["input_dft"].lower())
+        width = root.find("output/band_structure/smearing")
+        if system["occupations"] == "smearing" and width is not None:
+            as_declared("smearing", _SMEARINGS_TOLD.get(told("output/band_structure/smearing")), system["smearing"])
+            as_declared("degauss", float(width.get("degauss", "nan")), system["degauss"] / 2)
+        grid = root.find("output/band_structure/starting_k_points/monkhorst_pack")
+        mesh = {} if grid is None else grid.attrib
+        told_mesh = tuple(int(mesh.get(f"nk{i}", "1")) for i in (1, 2, 3))
+        as_declared("k-point grid", str(told_mesh), str(tuple(calculation.kpoints)))
 
 
 def _of_xml(root: ElementTree.Element) -> Reading:
@@ -171,6 +216,7 @@ def _of_xml(root: ElementTree.Element) -> Reading:
         smearing_energy=None if smearing is None else float(smearing) * Hartree,
         positions=np.array([(atom.text or "").split() for atom in atoms], dtype=float) * Bohr,
         cell=np.array([numbers(f"atomic_structure/cell/a{i}") for i in (1, 2, 3)]) * Bohr,
+        symbols=[label_to_symbol(atom.attrib["name"]) for atom in atoms],
         magnetic_moment=None if root.findtext("output/magnetization/lsda") != "true" else float(moment or "nan"),
         facts={
             "program": f"pw.x {root.find('general_info/creator').attrib['VERSION']}",  # type: ignore[union-attr]
@@ -181,18 +227,51 @@ def _of_xml(root: ElementTree.Element) -> Reading:
     )
 
 
-def _of_log(log: Path) -> Reading:
+def _of_log(log: Path, text: str) -> Reading:
+    def last(pattern: str) -> float | None:
+        found = re.findall(pattern + r"\s*(-?\d\S*)", text)
+        return float(found[-1]) if found else None
+
     frames: Any = read(log, index=":", format="espresso-out")
     if len(frames) != 1:
         raise OutputError(f"the log of pw.x holds {len(frames)} frames")
     results = frames[0].calc.results
+    mark = "!!" if "EXX self-consistency reached" in text else "!"
+    (energy,) = re.findall(rf"^{mark} +total energy += +(-?\d\S*) Ry", text, re.MULTILINE)
+    smearing = last(r"smearing contrib\. \(-TS\) *=")
+    facts = {
+        "scf_steps": last("convergence has been achieved in"),
+        "n_kpoints": last("number of k points="),
+        "n_electrons": last("number of electrons *="),
+    }
     return Reading(
-        energy=results["free_energy"],
-        forces=results["forces"],
-        stress=results["stress"],
+        energy=float(energy) * Rydberg,
+        forces=results["forces"] * _FORCE_RATIO,
+        stress=results["stress"] * _STRESS_RATIO,
+        smearing_energy=None if smearing is None else smearing * Rydberg,
+        positions=frames[0].positions,
         cell=frames[0].cell.array,
-        magnetic_moments=results.get("magmoms"),
+        symbols=frames[0].get_chemical_symbols(),
+        magnetic_moment=last("total magnetization *="),
+        facts=facts,
     )
+
+
+def _link(symbol: str, file: str) -> str:
+    """What a pseudopotential is called where pw.x runs; those of two elements may have the same name."""
+    return f"{symbol}.{Path(file).name}"
+
+
+def _element(file: str) -> str | None:
+    """The element of a pseudopotential; None where its format does not tell as UPF does."""
+    text = Path(file).read_text(errors="replace")
+    found = re.search(r'\belement\s*=\s*"\s*([A-Z][a-z]?)\s*"|^\s*([A-Z][a-z]?)\s+Element\s*$', text, re.MULTILINE)
+    return None if found is None else found[1] or found[2]
+
+
+def _electrons(calculation: Calculation) -> float:
+    valence = {symbol: _valence(file) for symbol, file in calculation.pseudopotentials.items()}
+    return sum(valence[symbol] for symbol in calculation.atoms.symbols) - calculation.dft.charge
 
 
 @cache

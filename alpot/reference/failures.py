@@ -24,7 +24,7 @@ _FILES_SHOWN, _FILES_READ = 2, 4
 #: Bytes at the end of a file that are looked at.
 _TAIL_BYTES = 8192
 #: Error numbers that tell of the node's disks, not of the structure.
-_BROKEN_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE})
+BROKEN_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE})
 
 
 #: What codes, launchers and kernels say when they fail, and what it means; the first that is found counts. Patterns
@@ -96,7 +96,7 @@ def _of_exception(error: BaseException, directory: Path) -> FailureClass:
         return FailureClass.NOT_CONVERGED
     if isinstance(error, subprocess.TimeoutExpired):
         return FailureClass.WALLTIME
-    if isinstance(error, OSError) and error.errno in _BROKEN_STORAGE:
+    if isinstance(error, OSError) and error.errno in BROKEN_STORAGE:
         return FailureClass.NODE_LOST
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return FailureClass.OUT_OF_MEMORY

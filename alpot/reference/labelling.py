@@ -19,6 +19,7 @@ from ase import Atoms
 from alpot.config import Reference
 from alpot.errors import FailureClass, ReferenceError
 from alpot.reference.failures import as_reference_error, evidence
+from alpot.reference.launcher import allotted_cores
 from alpot.reference.protocol import ReferenceCalculator, ReferenceResult
 
 #: The alarm rings again after so many seconds, in case the code swallowed the first one.
@@ -31,7 +32,14 @@ class _TimeIsUp(BaseException):
     """Not an ``Exception``, so that a code's own ``except Exception`` does not swallow it."""
 
 
-def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, directory: Path) -> ReferenceResult:
+def label(
+    reference: ReferenceCalculator,
+    settings: Reference,
+    atoms: Atoms,
+    directory: Path,
+    *,
+    not_finite: FailureClass = FailureClass.BAD_OUTPUT,
+) -> ReferenceResult:
     """Computes and checks one label.
 
     The time limit is kept by an alarm signal, which only the main thread can receive: elsewhere the walltime of the
@@ -43,15 +51,34 @@ def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, dir
         settings: the table ``[reference]``; its ``time_limit`` and ``max_force`` are used.
         atoms: the frame; it is not changed.
         directory: an existing directory for scratch files.
+        not_finite: class of a result that is NaN or infinite; where a code without iterations gives one, it is the
+            frame's fault.
 
     Returns:
-        The sound result; ``details["wall_s"]`` says how long it took.
+        The sound result; ``details["wall_s"]`` says how long it took, ``details["core_seconds"]`` what it cost: as the
+        reference says, or else time × cores of the worker.
 
     Raises:
-        ReferenceError: there is no label; ``failure`` names the class, ``evidence`` shows the last lines of output.
+        ReferenceError: there is no label; ``failure`` names the class, ``evidence`` shows the last lines of output,
+            ``core_seconds`` says what was spent.
     """
     _check_frame(atoms)
+    cores = allotted_cores()
     begin = time.monotonic()
+    try:
+        result = _computed(reference, settings, atoms, directory, not_finite)
+    except ReferenceError as error:
+        if error.core_seconds is None:
+            error.core_seconds = round(cores * (time.monotonic() - begin), 6)
+        raise
+    seconds = time.monotonic() - begin
+    cost = {"core_seconds": round(cores * seconds, 6)}
+    return replace(result, details={**cost, **result.details, "wall_s": round(seconds, 4)})
+
+
+def _computed(
+    reference: ReferenceCalculator, settings: Reference, atoms: Atoms, directory: Path, not_finite: FailureClass
+) -> ReferenceResult:
     try:
         with _standard_error_kept(directory), _time_limit(settings.time_limit):
             result = reference.compute(atoms.copy(), directory)
@@ -64,8 +91,7 @@ def label(reference: ReferenceCalculator, settings: Reference, atoms: Atoms, dir
         ) from stop
     except Exception as error:
         raise as_reference_error(error, directory, name=reference.name) from error
-    result = _checked(result, len(atoms), reference.name, settings.max_force)
-    return replace(result, details={**result.details, "wall_s": round(time.monotonic() - begin, 4)})
+    return _checked(result, len(atoms), reference.name, settings.max_force, not_finite)
 
 
 def _check_frame(atoms: Atoms) -> None:
@@ -80,7 +106,9 @@ def _check_frame(atoms: Atoms) -> None:
         raise ReferenceError(f"the frame cannot be labelled: {problem}", failure=FailureClass.UNPHYSICAL_GEOMETRY)
 
 
-def _checked(result: ReferenceResult, n_atoms: int, name: str, max_force: float) -> ReferenceResult:
+def _checked(
+    result: ReferenceResult, n_atoms: int, name: str, max_force: float, not_finite: FailureClass
+) -> ReferenceResult:
     """Refuses what is not a label; normalises the types of what is."""
     forces = np.asarray(result.forces, dtype=np.float64)
     stress = None if result.stress is None else np.asarray(result.stress, dtype=np.float64)
@@ -90,12 +118,12 @@ def _checked(result: ReferenceResult, n_atoms: int, name: str, max_force: float)
     if stress is not None and stress.shape != (6,):
         raise _bad_output(name, f"a stress of shape {stress.shape}, not (6,)")
     if not np.isfinite(energy):
-        raise _bad_output(name, f"the energy {energy}")
+        raise _bad_output(name, f"the energy {energy}", not_finite)
     if not np.isfinite(forces).all():
         atom = int(np.argwhere(~np.isfinite(forces))[0, 0])
-        raise _bad_output(name, f"the force {forces[atom].tolist()} on atom {atom}")
+        raise _bad_output(name, f"the force {forces[atom].tolist()} on atom {atom}", not_finite)
     if stress is not None and not np.isfinite(stress).all():
-        raise _bad_output(name, f"the stress {stress.tolist()}")
+        raise _bad_output(name, f"the stress {stress.tolist()}", not_finite)
     sizes = np.linalg.norm(forces, axis=1)
     if not sizes.max() <= max_force:
         raise ReferenceError(
@@ -106,8 +134,8 @@ def _checked(result: ReferenceResult, n_atoms: int, name: str, max_force: float)
     return replace(result, energy=energy, forces=forces, stress=stress)
 
 
-def _bad_output(name: str, seen: str) -> ReferenceError:
-    return ReferenceError(f"reference {name!r} gave {seen}; no label", failure=FailureClass.BAD_OUTPUT)
+def _bad_output(name: str, seen: str, failure: FailureClass = FailureClass.BAD_OUTPUT) -> ReferenceError:
+    return ReferenceError(f"reference {name!r} gave {seen}; no label", failure=failure)
 
 
 @contextmanager

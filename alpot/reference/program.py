@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from alpot.reference import guard
 
 #: File beside the output that gets standard error.
 STANDARD_ERROR = "standard_error_of_program.txt"
@@ -37,9 +41,9 @@ class Run:
 def run_program(command: Sequence[str], directory: Path, output: Path) -> Run:
     """Runs a program to its end in a session of its own.
 
-    All processes of the session are killed when it ends, or when an exception (such as that of a time limit) comes in
+    All that it has started is killed when it ends, or when an exception (such as that of a time limit) comes in
     between: the ranks of MPI outlive their launcher. Should this process itself be killed, the kernel kills the
-    program, where ``setpriv`` of util-linux is there to ask for it.
+    program, where ``setpriv`` of util-linux is there to ask for it, and a guard kills what the program has started.
 
     Args:
         command: program and arguments; no shell sees them.
@@ -51,20 +55,26 @@ def run_program(command: Sequence[str], directory: Path, output: Path) -> Run:
     """
     begin = time.monotonic()
     since = time.time()
-    with output.open("wb") as out, (directory / STANDARD_ERROR).open("wb") as errors:
-        process = subprocess.Popen(
+    mark = uuid.uuid4().hex
+    with (
+        output.open("wb") as out,
+        (directory / STANDARD_ERROR).open("wb") as errors,
+        _guarded(mark),
+        subprocess.Popen(
             [*_bound_to_this_process(), *command],
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,
             start_new_session=True,
-        )
+            env={**os.environ, guard.VARIABLE: mark},
+        ) as process,
+    ):
         try:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         finally:
-            _end_session(process, since)
+            _end_session(process, since, mark)
     return Run(
         status=process.returncode,
         wall_s=time.monotonic() - begin,
@@ -78,8 +88,24 @@ def _bound_to_this_process() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
-def _end_session(process: subprocess.Popen[bytes], since: float) -> None:
-    """Kills all processes that belong to the program: those of its session, and its descendants wherever they are."""
+@contextmanager
+def _guarded(mark: str) -> Iterator[None]:
+    """Has a guard in the meantime, in case that this process is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, mark, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _end_session(process: subprocess.Popen[bytes], since: float, mark: str) -> None:
+    """Kills all processes that belong to the program: those of its session, its descendants, and all with its mark."""
     descendants: set[psutil.Process] = set()
     with suppress(psutil.Error):
         descendants = set(psutil.Process(process.pid).children(recursive=True))
@@ -91,5 +117,6 @@ def _end_session(process: subprocess.Popen[bytes], since: float) -> None:
     for member in descendants:
         with suppress(psutil.Error):
             member.kill()
+    guard.kill_marked(mark)
     if process.returncode is None:
         process.wait()

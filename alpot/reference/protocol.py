@@ -30,7 +30,8 @@ class ReferenceResult:
         stress: (6,) eV/Å³ in ASE's Voigt order and sign (xx, yy, zz, yz, xz, xy; tension is positive), or None where
             the code gives none or the frame is not periodic in all directions.
         details: JSON-able facts worth keeping with the label, such as versions and the wall time; they are not part of
-            the level of theory.
+            the level of theory. The campaign learns what labels cost from ``core_seconds`` (wall time × cores occupied,
+            retries included; by default time × cores of the worker), ``scf_steps`` and ``peak_memory_MB``.
     """
 
     energy: float

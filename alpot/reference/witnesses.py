@@ -6,6 +6,8 @@ writes its results in two places (a log for people, a file for programs); what a
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -35,6 +37,20 @@ def agree(what: str, first: ArrayLike | None, second: ArrayLike | None, toleranc
         raise OutputError(f"two places in the output differ in the {what} by {difference:.3g}, above {tolerance:.3g}")
 
 
+def as_declared(what: str, told: str | float | None, asked: str | float) -> None:
+    """Raises ``OutputError`` unless the output repeats what was asked for: it is of another level of theory.
+
+    Args:
+        what: the setting, for the message.
+        told: what the output says; None where it says nothing.
+        asked: what was asked for; numbers may differ in the seventh digit.
+    """
+    is_number = isinstance(asked, float) and isinstance(told, float)
+    if told == asked or (is_number and math.isclose(float(told or 0.0), float(asked), rel_tol=1e-6, abs_tol=1e-9)):
+        return
+    raise OutputError(f"the output is of another level of theory: its {what} is {told}, not {asked}")
+
+
 def agreed(
     calculation: Calculation, reading: Reading, witness: Reading, *, energy: float, forces: float, stress: float
 ) -> Reading:
@@ -60,6 +76,8 @@ def agreed(
     for told in (reading, witness):
         if told.cell is not None and calculation.atoms.cell.rank == 3:
             _same("cell", told.cell, calculation.atoms.cell.array)
+        if told.symbols is not None and list(told.symbols) != list(calculation.atoms.symbols):
+            raise OutputError("the output is of another frame: it has not the elements that were asked for")
         if told.positions is not None:
             _same_positions(told.positions, calculation)
     return reading

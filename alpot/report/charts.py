@@ -116,7 +116,7 @@ def learning_chart(curve: Sequence[Epoch]) -> Chart | None:
     if len(first) < 2 or len(members) != 1 or 0 in members:
         return None
     figure, axes = _canvas("epoch", "loss")
-    _scale_logarithmically(axes)
+    scale_logarithmically(axes)
     epochs = np.array([line.epoch for line in first])
     chosen = np.unique(np.linspace(0, len(first) - 1, _POINTS).astype(int))
     for number, name in enumerate(("training_loss", "validation_loss")):
@@ -152,7 +152,7 @@ def _canvas(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _scale_logarithmically(axes: Axes) -> None:
+def scale_logarithmically(axes: Axes) -> None:
     """A logarithmic axis whose numbers are written out: 0.5, 1, 2."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

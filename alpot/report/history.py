@@ -15,7 +15,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from alpot.campaign.events import Task
-from alpot.campaign.subject import SUMMARIES, AssessSummary, ExploreSummary, Kind, LabelSummary, TrainSummary
+from alpot.campaign.subject import (
+    SUMMARIES,
+    AssessSummary,
+    Candidate,
+    ExploreSummary,
+    Kind,
+    LabelSummary,
+    TrainSummary,
+)
+from alpot.report.costs import Costs
 from alpot.store.ledger import Event
 
 #: Errors in a train task's metrics that are shown: eV/Å and eV/atom.
@@ -81,6 +90,7 @@ class Session(BaseModel):
         version: of alpot.
         config: SHA-256 of the campaign file that it read.
         changes: what had changed in that file since the session before.
+        label_workers: that compute labels at the same time, if recorded.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,15 +101,24 @@ class Session(BaseModel):
     version: str = ""
     config: str = ""
     changes: tuple[str, ...] = ()
+    label_workers: int | None = None
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A task in flight since this running time in s; ``trained_on``: the labels known when a training began."""
+    """A task in flight.
+
+    Attributes:
+        kind: of the task.
+        since: this running time in s.
+        trained_on: the labels known when a training began.
+        candidate: to be labelled.
+    """
 
     kind: Kind
     since: float
     trained_on: int
+    candidate: str
 
 
 @dataclass
@@ -123,6 +142,8 @@ class History:
         recent_failures: the last of them.
         properties: rows of the last final assessment.
         properties_of: the generation that they belong to.
+        costs: of label calculations.
+        isolated_atoms: energy in eV by element, as far as known.
     """
 
     seq: int = 0
@@ -141,9 +162,11 @@ class History:
     recent_failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES_SHOWN))
     properties: list[dict[str, Any]] = field(default_factory=list)
     properties_of: int | None = None
+    costs: Costs = field(default_factory=Costs)
+    isolated_atoms: dict[str, float] = field(default_factory=dict)
 
     _attempted: dict[str, _Running] = field(default_factory=dict, repr=False)
-    _origins: dict[str, tuple[str, bool]] = field(default_factory=dict, repr=False)
+    _origins: dict[str, Candidate] = field(default_factory=dict, repr=False)
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> History:
@@ -162,6 +185,8 @@ class History:
             case "labels_imported":
                 self.imported += len(event.payload["keys"]) + len(event.payload["audit"])
                 self.training_labels += len(event.payload["keys"])
+            case "candidates_given":
+                self._find([Candidate.model_validate(entry) for entry in event.payload["candidates"]])
             case "task_started":
                 self._start(Task.load(event.payload))
             case "task_finished":
@@ -187,12 +212,15 @@ class History:
     def _start(self, task: Task) -> None:
         earlier = self.running.pop(task.id, None) or self._attempted.pop(task.id, None)
         trained_on = earlier.trained_on if earlier else self.training_labels
-        self.running[task.id] = _Running(task.kind, self.elapsed_s, trained_on)
+        self.running[task.id] = _Running(task.kind, self.elapsed_s, trained_on, task.spec.get("candidate", ""))
 
     def _fail(self, event: Event) -> None:
         payload = event.payload
         task = self._attempted[payload["id"]] = self.running.pop(payload["id"])
         self.failures.setdefault(task.kind, Counter())[payload["failure"]] += 1
+        if task.kind == Kind.LABEL and event.kind == "task_failed":
+            cost = payload.get("core_seconds")  # older ledgers do not say
+            self.costs.add_failure(payload["failure"], cost, apart=self._origins[task.candidate].apart)
         details = {name: payload[name] for name in ("attempt", "failure", "message", "evidence")}
         self.recent_failures.append(Failure(task=payload["id"], time=event.time, **details))
 
@@ -201,18 +229,26 @@ class History:
         match SUMMARIES[task.kind].model_validate(payload["summary"]):
             case ExploreSummary() as summary:
                 self.walkers += summary.walkers
-                for candidate in summary.candidates:
-                    self.found[candidate.reason] += 1
-                    self._origins[candidate.id] = (candidate.reason, candidate.audit)
+                self._find(summary.candidates)
             case LabelSummary() as summary:
-                reason, is_audit = self._origins.pop(summary.candidate)
-                if summary.outcome == "labelled":
-                    self.training_labels += not is_audit
-                    self.label_times.append((self.elapsed_s, reason))
+                self._labelled(summary, self._origins.pop(summary.candidate))
             case TrainSummary() as summary:
+                self.isolated_atoms |= summary.metrics.get("isolated_atoms", {})
                 self._trained(summary, task, payload["seconds"])
             case AssessSummary() as summary:
                 self._assessed(summary)
+
+    def _find(self, candidates: Iterable[Candidate]) -> None:
+        for candidate in candidates:
+            self.found[candidate.reason] += 1
+            self._origins[candidate.id] = candidate
+
+    def _labelled(self, summary: LabelSummary, origin: Candidate) -> None:
+        self.costs.add_label(summary, apart=origin.apart)
+        self.isolated_atoms |= summary.isolated_atoms
+        if summary.outcome == "labelled" and not origin.apart:
+            self.training_labels += not origin.audit
+            self.label_times.append((self.elapsed_s, origin.reason))
 
     def _trained(self, summary: TrainSummary, task: _Running, seconds: float) -> None:
         epochs = summary.metrics.get("epochs")

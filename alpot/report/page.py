@@ -20,7 +20,7 @@ from alpot.report.history import Generation, History
 from alpot.report.markup import Markup, element, facts, join, section, table
 from alpot.report.status import Property, Status, status_and_history
 from alpot.report.tables import GENERATION_COLUMNS, PROPERTY_COLUMNS, by_system, generation_cells, property_cells
-from alpot.report.wording import NOTHING, counted, duration, milli, picoseconds
+from alpot.report.wording import NOTHING, counted, duration, energies_of, milli, picoseconds, spent_on, to_come
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import publish, read_bytes
 from alpot.store.json_files import read_json
@@ -223,6 +223,9 @@ def _work(status: Status) -> Markup:
                     "Budget",
                     f"{labels.calculations:,} of {labels.budget:,} calculations, {labels.seconds:,.1f} s in all",
                 ),
+                ("Cost", spent_on(status.costs)),
+                ("To come", to_come(status.costs.prediction) if status.costs.prediction else ""),
+                ("Isolated atoms", energies_of(status.isolated_atoms)),
                 ("Queued", f"{labels.queued:,}" if labels.queued else ""),
                 ("Rejected", counted(labels.rejected)),
                 ("Refused labels", counted(labels.refused)),
@@ -268,6 +271,7 @@ def _settings(config: Campaign) -> Markup:
     )
     temperatures = (*exploration.temperature_start, *exploration.temperature_end)
     low, high = min(temperatures), max(temperatures)
+    cheap = config.reference.cheap
     hidden = "–".join(str(width) for width in potential.hidden)
     return section(
         "Settings",
@@ -275,6 +279,7 @@ def _settings(config: Campaign) -> Markup:
             (
                 ("Starts", starts),
                 ("Reference", config.reference.code),
+                *([("Cheap reference", f"{cheap.code}: {', '.join(cheap.use)}")] if cheap else []),
                 (
                     "Potential",
                     f"{potential.members} networks {hidden}, cutoff {potential.descriptor.radial_cutoff:g} Å",

@@ -18,6 +18,7 @@ from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
 from alpot.config import Campaign
 from alpot.config_file import read_campaign
+from alpot.report.costs import Prediction
 from alpot.report.history import Failure, Generation, History
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
@@ -85,6 +86,26 @@ class Labels(Part):
         return self.training + self.audit
 
 
+class Spent(Part):
+    """What label calculations have cost, as far as it is on record, and what is still to come.
+
+    Attributes:
+        label_core_hours: of labels.
+        failure_core_hours: of attempts that failed.
+        core_seconds_per_label: mean; None if there is no label.
+        scf_steps_per_label: mean; None if no label says so.
+        peak_memory_MB: the most that a label needed; None if no label says so.
+        prediction: for the rest of the budget; None if nothing is left or nothing is known.
+    """
+
+    label_core_hours: float
+    failure_core_hours: float
+    core_seconds_per_label: float | None
+    scf_steps_per_label: float | None
+    peak_memory_MB: float | None  # noqa: N815 - the unit is part of the name
+    prediction: Prediction | None
+
+
 class Exploration(Part):
     """What walkers did.
 
@@ -145,6 +166,8 @@ class Status(Part):
         promoted: the generation to use.
         potential: its folder.
         labels: the reference calculations.
+        costs: what they have cost, and will cost.
+        isolated_atoms: energy of the isolated atom by the reference in eV, by element, as far as known.
         exploration: the walkers.
         tasks: in flight, by kind.
         failures: failed attempts at tasks that are not labels, by kind and class.
@@ -170,6 +193,8 @@ class Status(Part):
     promoted: int | None
     potential: str | None
     labels: Labels
+    costs: Spent
+    isolated_atoms: dict[str, float]
     exploration: Exploration
     tasks: dict[str, Tasks]
     failures: dict[str, dict[str, int]]
@@ -223,7 +248,10 @@ def describe(
         generations=tuple(history.generations.values()),
         promoted=state.promoted,
         potential=potential,
-        labels=_labels(config, state, history),
+        # Where only labels are made, each that is asked for is to be made.
+        labels=_labels(len(state.keys) if directory.purpose.exists() else config.stopping.max_labels, state, history),
+        costs=_costs(config, state, history),
+        isolated_atoms=dict(history.isolated_atoms),
         exploration=_exploration(state, history),
         tasks=_tasks(state, history, elapsed_s),
         failures={kind.value: dict(counts) for kind, counts in history.failures.items() if kind != Kind.LABEL},
@@ -237,7 +265,7 @@ def describe(
     )
 
 
-def _labels(config: Campaign, state: State, history: History) -> Labels:
+def _labels(budget: int, state: State, history: History) -> Labels:
     return Labels(
         training=state.train_labels,
         audit=state.audit_labels,
@@ -245,11 +273,25 @@ def _labels(config: Campaign, state: State, history: History) -> Labels:
         queued=len(state.waiting) + len(state.stale) + len(state.failed[Kind.LABEL]),
         running=state.in_flight[Kind.LABEL],
         calculations=state.calculations,
-        budget=config.stopping.max_labels,
+        budget=budget,
         rejected=dict(state.rejected),
         refused=dict(Counter(state.refused.values())),
         failed_attempts=dict(history.failures.get(Kind.LABEL, {})),
         seconds=state.label_seconds,
+    )
+
+
+def _costs(config: Campaign, state: State, history: History) -> Spent:
+    costs = history.costs
+    left = 0 if state.finished or state.ending else config.stopping.max_labels - state.calculations
+    workers = history.sessions[-1].label_workers if history.sessions else None
+    return Spent(
+        label_core_hours=costs.core_seconds / 3600,
+        failure_core_hours=costs.failed_core_seconds / 3600,
+        core_seconds_per_label=costs.core_seconds / costs.labels if costs.labels else None,
+        scf_steps_per_label=costs.scf_steps / costs.scf_labels if costs.scf_labels else None,
+        peak_memory_MB=costs.peak_memory_MB,
+        prediction=costs.predict(left, workers),
     )
 
 
@@ -288,12 +330,14 @@ def _phase(state: State, is_running: bool, stop_requested: bool) -> Phase:
 
 
 def _message(phase: Phase, state: State, holder: Holder | None, directory: CampaignDirectory) -> str:
-    again = f"`alpot run {directory.path}`"
+    again = f"`{directory.command}`"
     match phase:
         case Phase.NEW:
             return f"created, nothing has run yet; {again} starts it"
         case Phase.RUNNING:
             where = "" if holder is None or holder.host == socket.gethostname() else f" on {holder.host}"
+            if directory.purpose.exists():
+                return "labelling what was given" + where
             return "getting the first labels" + where if state.promoted is None else "exploring and learning" + where
         case Phase.ENDING:
             return f"{state.ending.reason if state.ending else ''}; what runs finishes, then the last assessment"

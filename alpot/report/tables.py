@@ -29,6 +29,8 @@ from alpot.report.wording import (
     picoseconds,
     printable,
     reference_of,
+    spent_on,
+    to_come,
     value_of,
 )
 
@@ -200,6 +202,8 @@ def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
     given_up = f"; {status.given_up} of {status.max_failures} given up" if status.given_up else ""
     facts = [
         ("", " · ".join(f"{count:,} {name}" for name, count in sorts.items())),
+        ("Cost", spent_on(status.costs)),
+        ("To come", to_come(status.costs.prediction) if status.costs.prediction else ""),
         ("Rejected", counted(labels.rejected)),
         ("Refused", counted(labels.refused)),
         ("Failed", counted(failed) + given_up),

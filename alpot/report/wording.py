@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from alpot.report.status import Property, Status
+from alpot.report.costs import Prediction
+from alpot.report.status import Property, Spent, Status
 
 #: Stands where nothing is known.
 NOTHING = "–"
@@ -22,6 +23,41 @@ def duration(seconds: float) -> str:
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
     return (f"{days} d " if days else "") + f"{hour}:{minute:02d}:{second:02d}"
+
+
+def core_time(core_hours: float) -> str:
+    """What was computed, in core-hours or, where that is very little, in core-seconds."""
+    if core_hours < 0.1:
+        return f"{3600 * core_hours:.3g} core-s"
+    return f"{core_hours:.3g} core-hours" if core_hours < 999.5 else f"{core_hours:,.0f} core-hours"
+
+
+def spent_on(costs: Spent) -> str:
+    """What labels have cost; empty where nothing is on record."""
+    per_label, steps, memory = costs.core_seconds_per_label, costs.scf_steps_per_label, costs.peak_memory_MB
+    parts = (
+        f"{core_time(costs.label_core_hours)} on labels" if per_label is not None else "",
+        f"{core_time(costs.failure_core_hours)} on failures" if costs.failure_core_hours else "",
+        f"{core_time(per_label / 3600)} per label" if per_label is not None else "",
+        f"{steps:.0f} SCF steps per label" if steps is not None else "",
+        f"at most {memory:,.0f} MB" if memory is not None else "",
+    )
+    return " · ".join(filter(None, parts))
+
+
+def to_come(prediction: Prediction) -> str:
+    """What the rest of the label budget will take."""
+    cost, wall = prediction.core_hours, prediction.wall_hours
+    text = f"about {core_time(cost.expected)} ({core_time(cost.low)} to {core_time(cost.high)})"
+    text += f" for {plural(prediction.labels, 'label')}"
+    if wall is None or prediction.workers is None:
+        return text
+    return f"{text} · {duration(3600 * wall.expected)} on {plural(prediction.workers, 'worker')} at least"
+
+
+def energies_of(isolated_atoms: Mapping[str, float]) -> str:
+    """Energies of isolated atoms in eV."""
+    return " · ".join(f"{printable(element)} {energy:.6g} eV" for element, energy in isolated_atoms.items())
 
 
 def milli(value: float | None) -> str:

@@ -52,6 +52,16 @@ class CampaignDirectory:
         return self.path / "ledger.sqlite"
 
     @property
+    def purpose(self) -> Path:
+        """Which labels are made and how to go on, where nothing is learned from them (`alpot label`, `converge`)."""
+        return self.path / "labelling.json"
+
+    @property
+    def command(self) -> str:
+        """What the user types to go on."""
+        return str(read_json(self.purpose).get("command")) if self.purpose.exists() else f"alpot run {self.path}"
+
+    @property
     def report(self) -> Path:
         """The folder of the report."""
         return self.path / "report"

@@ -6,8 +6,10 @@ frame (counted from 0) and the field.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ import ase.io
 import h5py
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_properties
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from ase.units import Hartree
@@ -33,6 +36,8 @@ _LARGEST_EXPANSION = 100
 _WIDE_COLUMN = re.compile(rb":[A-Za-z]:\d{6,}")
 #: A line that states the number of atoms is not longer.
 _LONGEST_COUNT = 100
+#: Names that mean something in an extended XYZ file: its own words, and what ASE takes for a calculator's results.
+_RESERVED = frozenset(("Lattice", "Properties", "pbc", "symbols", "species", "pos", "move_mask", *all_properties))
 _ENERGY_UNITS = {"hartree": Hartree, "ha": Hartree, "ev": 1.0}
 
 
@@ -73,14 +78,27 @@ def read_labelled(path: Path, level_of_theory: str) -> list[Label]:
 # ------------------------------------------------------------------------------------------------------ extxyz
 
 
-def write_extxyz(path: Path, labels: Sequence[Label]) -> None:
+def write_extxyz(
+    path: Path, labels: Sequence[Label], frames: Sequence[Atoms] | None = None, isolated: Collection[str] = ()
+) -> None:
     """Writes labels as extended XYZ with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_stress`` (eV/Å³, 3 × 3).
 
     Plain ``energy`` and ``forces`` are avoided, because ASE takes them for results of a calculator. Coordinates and
     forces are written with 8 decimals.
+
+    Args:
+        path: the file; it is replaced.
+        labels: in order.
+        frames: the users' own frames of these labels, whose other entries (``info`` and arrays) are written as well, as
+            far as extended XYZ can hold them. Results of other calculations are not.
+        isolated: keys of those that are isolated atoms. They get ``config_type=IsolatedAtom``, by which MACE and others
+            know the energies E0 of the elements.
     """
-    frames = [_labelled_atoms(label) for label in labels]
-    publish_with(path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"))
+    written = [_labelled_atoms(label, own) for label, own in zip(labels, frames or repeat(None), strict=False)]
+    for label, atoms in zip(labels, written, strict=True):
+        if label.key in isolated:
+            atoms.info["config_type"] = "IsolatedAtom"
+    publish_with(path, lambda temporary: ase.io.write(temporary, written, format="extxyz"))
 
 
 def read_extxyz(path: Path, level_of_theory: str) -> list[Label]:
@@ -116,13 +134,41 @@ def refuse_impossible_xyz(path: Path) -> None:
         raise StructureError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _labelled_atoms(label: Label) -> Atoms:
+def _labelled_atoms(label: Label, own: Atoms | None) -> Atoms:
     atoms = Atoms(label.atoms.numbers, label.atoms.positions, cell=label.atoms.cell, pbc=label.atoms.pbc)
-    atoms.info = {"REF_energy": label.energy, "key": label.key, "level_of_theory": label.level_of_theory}
+    if own is not None:
+        atoms.info = {name: value for name, value in own.info.items() if _fits_comment(name, value)}
+        atoms.arrays |= {name: array for name, array in own.arrays.items() if _fits_column(name, array)}
+    atoms.info |= {"REF_energy": label.energy, "key": label.key, "level_of_theory": label.level_of_theory}
+    atoms.info.pop("REF_stress", None)
     if label.stress is not None:
         atoms.info["REF_stress"] = voigt_6_to_full_3x3_stress(label.stress)
     atoms.arrays["REF_forces"] = label.forces
     return atoms
+
+
+def _fits_comment(name: Any, value: Any) -> bool:
+    """Whether a comment line can hold an entry, and nobody would take it for something else."""
+    if not isinstance(name, str) or not name or not name.isprintable() or name in _RESERVED:
+        return False
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "bif"
+    if isinstance(value, str):  # ASE would break the line
+        return value.isprintable()
+    try:
+        json.dumps(value.item() if isinstance(value, np.generic) else value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _fits_column(name: str, array: np.ndarray) -> bool:
+    """Whether an array can be columns of its own."""
+    if name in _RESERVED or name in ("numbers", "positions") or not re.fullmatch(r"[^\s:]+", name) or array.ndim > 2:
+        return False
+    if array.dtype.kind == "U":
+        return all(re.fullmatch(r"\S+", word) for word in array.ravel())
+    return array.dtype.kind in "bif"
 
 
 def _frames_of_extxyz(path: Path) -> Iterator[Atoms]:

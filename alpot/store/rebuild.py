@@ -31,6 +31,7 @@ class Index:
     Attributes:
         rows: one for each label; where it lies twice, the shard counts.
         audit: keys of those that are never trained on.
+        apart: keys of those that are neither trained on nor for the audit.
         shards: files with labels to train on that hold more than their own, relative to the campaign directory.
         audit_shards: the same for the audit.
         unreadable: files that could not be read, with the reason: mend first (``alpot.store.repair``).
@@ -38,6 +39,7 @@ class Index:
 
     rows: list[LabelRow]
     audit: frozenset[str]
+    apart: frozenset[str]
     shards: list[str]
     audit_shards: list[str]
     unreadable: dict[str, str]
@@ -47,10 +49,11 @@ def read_index(directory: CampaignDirectory) -> Index:
     """Reads every label file and shard; the ledger is not looked at, and nothing is changed.
 
     A label is of the audit if its provenance says so (``audit``), if its file's name does (``audit-00012.h5``), or
-    if the list of imported labels does.
+    if the list of imported labels does. It is kept apart if its provenance says so (``apart``).
     """
     rows: dict[str, LabelRow] = {}
     audit = set(_imported_audit(directory))
+    apart: set[str] = set()
     shards: list[str] = []
     audit_shards: list[str] = []
     unreadable: dict[str, str] = {}
@@ -69,9 +72,11 @@ def read_index(directory: CampaignDirectory) -> Index:
         if is_shard and new:
             (audit_shards if is_audit else shards).append(name)
         audit |= {key for key in found if (is_shard and is_audit) or found[key].get("audit") is True}
+        apart |= {key for key in found if found[key].get("apart") is True}
     return Index(
         rows=list(rows.values()),
         audit=frozenset(audit & rows.keys()),
+        apart=frozenset(apart),
         shards=shards,
         audit_shards=audit_shards,
         unreadable=unreadable,

@@ -37,6 +37,7 @@ _VERIFIERS: dict[str, Verifier] = {
     "tasks/*/*/result.json": verify_json,
     "models/*/*.json": verify_json,
     "dataset/*.json": verify_json,
+    "labelling.json": verify_json,
 }
 #: s after which a temporary file has no writer any more.
 _LITTER_AGE_S = 86400.0

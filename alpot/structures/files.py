@@ -47,6 +47,22 @@ def draw_from_file(
 @lru_cache(maxsize=8)
 def _read(path: Path, index: str, _modified: int) -> tuple[Atoms, ...]:
     """Frames of a file without what came with them; kept, because every start asks for the same files again."""
+    frames = read_structures(path, index)
+    return tuple(Atoms(numbers=f.numbers, positions=f.positions, cell=f.cell, pbc=f.pbc) for f in frames)
+
+
+def read_structures(path: Path, index: str = ":") -> list[Atoms]:
+    """Frames of a file with all that came with them.
+
+    Args:
+        path: a file in any format that ASE reads.
+        index: which frames, in ASE's notation.
+
+    Raises:
+        StructureError: the file is missing, not readable, or has no such frame.
+    """
+    if not path.is_file():
+        raise StructureError(f"there is no file {path}")
     if path.suffix in XYZ_SUFFIXES:
         refuse_impossible_xyz(path)
     try:
@@ -59,7 +75,7 @@ def _read(path: Path, index: str, _modified: int) -> tuple[Atoms, ...]:
     frames = read_frames if isinstance(read_frames, list) else [read_frames]
     if not frames:
         raise StructureError(f"{path} has no frame with index {index!r}; ':' takes all")
-    return tuple(Atoms(numbers=f.numbers, positions=f.positions, cell=f.cell, pbc=f.pbc) for f in frames)
+    return frames
 
 
 def _check(atoms: Atoms, place: str, material: Material) -> None:

@@ -18,6 +18,7 @@ MAY_CHANGE: Mapping[str, str] = {
     "assessment": "what is measured of the potential at the end; nothing is learned from it",
     "reference.time_limit": "a label that is finished is the same, however long it was allowed to take",
     "reference.attempts": "an attempt that succeeds is the same as the first",
+    "reference.isolated_atoms": "nothing is learned from them",
     "exploration.walkers": "how many walkers share a batch; each has random numbers of its own",
     "exploration.walkers_per_task": "how the same walkers are divided into tasks",
 }

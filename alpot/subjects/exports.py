@@ -39,6 +39,8 @@ def export_potential(path: Path, target: Path) -> int:
 def export_labels(path: Path, target: Path) -> int:
     """Write the labels of a campaign to one file: those for the audit too, but none that was refused or is lost.
 
+    Isolated atoms go into extended XYZ only, where they can be told from what is to be trained on.
+
     Args:
         path: the campaign directory.
         target: ``*.extxyz`` or ``*.xyz`` for extended XYZ, ``*.h5`` or ``*.hdf5`` for ANI-style HDF5.
@@ -53,12 +55,15 @@ def export_labels(path: Path, target: Path) -> int:
     if target.exists():
         raise UsageError(f"{target} exists already; choose another name, or remove it")
     with Ledger(directory.ledger, read_only=True) as ledger:
-        refused = State.replay(ledger.events()).refused
-        rows = [row for row in ledger.label_rows() if row.key not in refused]
+        state = State.replay(ledger.events())
+        left_out = {*state.refused, *(state.apart if target.suffix in HDF5_SUFFIXES else ())}
+        rows = [row for row in ledger.label_rows() if row.key not in left_out]
     found = read_labels(directory.path / name for name in sorted({row.path for row in rows}))
-    labels = [label for label in found if label.key not in refused]
+    labels = [label for label in found if label.key not in left_out]
     if not labels:
         raise UsageError(f"the campaign in {directory.path} has no labels yet")
-    write = write_ani_hdf5 if target.suffix in HDF5_SUFFIXES else write_extxyz
-    write(target, labels)
+    if target.suffix in HDF5_SUFFIXES:
+        write_ani_hdf5(target, labels)
+    else:
+        write_extxyz(target, labels, isolated=state.apart)
     return len(labels)

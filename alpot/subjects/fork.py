@@ -7,7 +7,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from enum import Enum, auto
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
@@ -20,7 +21,15 @@ from alpot.store.directory import CampaignDirectory
 from alpot.store.files import storage_error
 from alpot.store.labels import Label
 from alpot.store.ledger import LabelRow, Ledger
-from alpot.subjects.imports import divide, foreign_elements, read_initial_labels, store_labels
+from alpot.subjects.imports import Division, divide, foreign_elements, read_initial_labels, store_labels
+
+
+class _Purpose(Enum):
+    """What a label is for, in the order of ``Division``."""
+
+    TRAINING = auto()
+    AUDIT = auto()
+    APART = auto()
 
 
 @dataclass
@@ -53,10 +62,13 @@ class _Inheritance:
             rows = sorted(ledger.label_rows(), key=attrgetter("path"))
         return cls(old, config, level, state, rows)
 
-    def labels(self, *, audit: bool) -> Iterator[Label]:
-        """The valid labels, file by file: those to train on, or those for the audit."""
+    def labels(self) -> Division:
+        """The valid labels; each sort is read when it is asked for, file by file."""
+        return Division(*(self._labels(purpose) for purpose in _Purpose))
+
+    def _labels(self, purpose: _Purpose) -> Iterator[Label]:
         for path, group in groupby(self.rows, key=attrgetter("path")):
-            wanted = {row.key for row in group if self._is_audit(row) == audit}
+            wanted = {row.key for row in group if self._purpose(row) == purpose}
             if wanted:
                 for label in self._read(path):
                     if label.key in wanted and self._is_valid(label):
@@ -68,8 +80,11 @@ class _Inheritance:
         taken = f"forked from {self.old.path}: took over {len(self.taken)} of its {len(self.rows)} labels"
         return [taken, *(f"not taken over: {count} labels {reason}" for reason, count in self.left.items())]
 
-    def _is_audit(self, row: LabelRow) -> bool:
-        return row.path in self.state.audit_shards or row.key in self.state.loose_audit
+    def _purpose(self, row: LabelRow) -> _Purpose:
+        if row.key in self.state.apart:
+            return _Purpose.APART
+        is_audit = row.path in self.state.audit_shards or row.key in self.state.loose_audit
+        return _Purpose.AUDIT if is_audit else _Purpose.TRAINING
 
     def _read(self, path: str) -> list[Label]:
         try:
@@ -125,14 +140,12 @@ def fork(
     inheritance = _Inheritance.of(old, config, source.parent)
     known = {row.key for row in inheritance.rows}
     brought = [label for label in read_initial_labels(config, source.parent) if label.key not in known]
-    to_train, held_out = divide(brought, config)
     # The name says that it is litter, should this process be killed.
     staged = target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
     try:
         store_labels(
             CampaignDirectory.create(staged, content, source),
-            chain(inheritance.labels(audit=False), to_train),
-            chain(inheritance.labels(audit=True), held_out),
+            inheritance.labels() + divide(brought, config),
             {"forked_from": str(old.path), "events": inheritance.state.seq},
         )
         staged.rename(target)

@@ -6,8 +6,8 @@ They are copied into the campaign directory before its first task; from then on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from alpot.store.dataset import write_shard
 from alpot.store.directory import CampaignDirectory
 from alpot.store.formats import read_labelled
 from alpot.store.json_files import publish_json, read_json
-from alpot.store.labels import Label
+from alpot.store.labels import Label, write_label
 from alpot.store.ledger import LabelRow
+from alpot.structures import is_isolated_atom
 from alpot.subjects.training_data import LABELS_PER_SHARD
 
 
@@ -34,7 +35,7 @@ def import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLab
     if not _index(directory).exists():
         if not config.material.initial_labels:
             return None
-        store_labels(directory, *divide(read_initial_labels(config, directory.source.parent), config))
+        store_labels(directory, divide(read_initial_labels(config, directory.source.parent), config))
     return _read_index(directory)
 
 
@@ -61,31 +62,48 @@ def foreign_elements(label: Label, config: Campaign) -> list[str]:
     return sorted(set(label.atoms.symbols) - set(config.material.elements))
 
 
-def divide(labels: list[Label], config: Campaign) -> tuple[list[Label], list[Label]]:
-    """Divides the user's labels, in the order of their keys, into those to train on and those for the audit."""
+@dataclass(frozen=True)
+class Division:
+    """Labels by what they are for.
+
+    Attributes:
+        training: to train on.
+        audit: to measure errors with, never trained on.
+        apart: neither: isolated atoms.
+    """
+
+    training: Iterable[Label]
+    audit: Iterable[Label]
+    apart: Iterable[Label] = ()
+
+    def __add__(self, other: Division) -> Division:
+        return Division(
+            chain(self.training, other.training), chain(self.audit, other.audit), chain(self.apart, other.apart)
+        )
+
+
+def divide(labels: list[Label], config: Campaign) -> Division:
+    """Divides the user's labels, which are in the order of their keys."""
+    apart = [label for label in labels if is_isolated_atom(label.atoms)]
+    others = [label for label in labels if not is_isolated_atom(label.atoms)]
     # Keys are hashes, so the first of them in order are a random choice, and the same one at every start.
-    n_audit = max(0, min(round(len(labels) * config.exploration.audit_share), len(labels) - 1))
-    return labels[n_audit:], labels[:n_audit]
+    n_audit = max(0, min(round(len(others) * config.exploration.audit_share), len(others) - 1))
+    return Division(others[n_audit:], others[:n_audit], apart)
 
 
-def store_labels(
-    directory: CampaignDirectory,
-    training: Iterable[Label],
-    audit: Iterable[Label],
-    origin: Mapping[str, Any] | None = None,
-) -> None:
-    """Copies labels into shards of the campaign, then writes down what lies where; a second call does no harm.
+def store_labels(directory: CampaignDirectory, labels: Division, origin: Mapping[str, Any] | None = None) -> None:
+    """Copies labels into the campaign, then writes down what lies where; a second call does no harm.
 
     Args:
         directory: the campaign.
-        training: labels to train on.
-        audit: labels that are never trained on.
+        labels: what to copy: into shards, and those apart into files of their own.
         origin: what is worth knowing of where they come from.
     """
-    to_train = list(_store(directory, "imported", training))
-    held_out = list(_store(directory, "imported-audit", audit))
+    to_train = list(_store(directory, "imported", labels.training))
+    held_out = list(_store(directory, "imported-audit", labels.audit))
     content = {
         "rows": [asdict(row) for row in (*to_train, *held_out)],
+        "apart": [asdict(row) for row in _store_apart(directory, labels.apart)],
         "audit": [row.key for row in held_out],
         "shards": _paths(to_train),
         "audit_shards": _paths(held_out),
@@ -103,6 +121,14 @@ def _store(directory: CampaignDirectory, stem: str, labels: Iterable[Label]) -> 
         number += 1
 
 
+def _store_apart(directory: CampaignDirectory, labels: Iterable[Label]) -> Iterator[LabelRow]:
+    for label in labels:
+        path = directory.label_path(label.key)
+        # The label itself says what it is, or a new ledger would take it for one to train on.
+        checksum = write_label(path, replace(label, provenance={**label.provenance, "apart": True}))
+        yield LabelRow(key=label.key, path=directory.relative(path), checksum=checksum)
+
+
 def _paths(rows: Iterable[LabelRow]) -> list[str]:
     return list(dict.fromkeys(row.path for row in rows))
 
@@ -115,15 +141,19 @@ def _read_index(directory: CampaignDirectory) -> ImportedLabels:
     path = _index(directory)
     content = read_json(path)
     try:
+        in_shards = [LabelRow(**row) for row in content["rows"]]
+        apart = [LabelRow(**row) for row in content.get("apart", [])]  # older campaigns know none
         found = ImportedLabels(
-            rows=[LabelRow(**row) for row in content["rows"]],
+            rows=[*in_shards, *apart],
             audit=frozenset(content["audit"]),
+            apart=frozenset(row.key for row in apart),
             shards=list(content["shards"]),
             audit_shards=list(content["audit_shards"]),
         )
-        outside = [row.path for row in found.rows if Path(row.path).parent != Path("dataset")]
-    except (ValueError, KeyError, TypeError) as error:
+        outside = [row.path for row in in_shards if Path(row.path).parent != Path("dataset")]
+        outside += [row.path for row in apart if row.path != directory.relative(directory.label_path(row.key))]
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} was not written by alpot: {error!r}") from error
-    if outside or not {*found.shards, *found.audit_shards} == {row.path for row in found.rows}:
+    if outside or not {*found.shards, *found.audit_shards} == {row.path for row in in_shards}:
         raise StorageError(f"{path} was not written by alpot: it names files that are not its own")
     return found

@@ -26,23 +26,27 @@ from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
 from alpot.exploration.uncertainty import force_deviation
 from alpot.exploration.walker import Snapshot
+from alpot.potential.baseline import Baseline
 from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
 from alpot.potential.cross_validation import member_roles
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
+from alpot.potential.residuals import Residuals
 from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
-from alpot.reference import label, level_of_theory, open_reference
+from alpot.reference import level_of_theory, open_cheap, open_reference
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
-from alpot.store.frames import read_frame, read_frames, write_frames
+from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
-from alpot.store.labels import Label, label_key, write_label
-from alpot.structures import draw_start
+from alpot.store.labels import Label, label_key
+from alpot.structures import draw_start, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.isolated_atoms import isolated_energies
+from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.screening import screen, screen_after
-from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact, is_whole
+from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
 from alpot.validation.suite import validate
 
 #: Waiting candidates that are evaluated together.
@@ -58,6 +62,7 @@ class _Found:
     reason: str
     audit: bool
     provenance: dict[str, Any]
+    apart: bool = False
 
 
 class InteratomicSubject:
@@ -69,10 +74,13 @@ class InteratomicSubject:
         self.base_directory = self.directory.source.parent
         self.reference = open_reference(self.config.reference, base_directory=self.base_directory)
         self.level = level_of_theory(self.reference)
+        self.cheap = open_cheap(self.config.reference, base_directory=self.base_directory)
+        self.scratch = self.directory.path  # of the task that is running
 
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Run one task; spec and summary are described in ``alpot.campaign.subject``."""
         assignment.checkpoint.interval = self.config.resources.checkpoint_interval
+        self.scratch = assignment.scratch
         spec = assignment.spec
         match assignment.kind:
             case Kind.EXPLORE if spec["generation"] is None:
@@ -80,13 +88,13 @@ class InteratomicSubject:
             case Kind.EXPLORE:
                 return self._explore(assignment)
             case Kind.LABEL:
-                return self._label(spec["candidate"], assignment.scratch)
+                return self._label(spec["candidate"])
             case Kind.SCORE:
                 return self._score(spec["generation"], spec["candidates"])
             case Kind.TRAIN:
                 return self._train(assignment)
             case Kind.ASSESS:
-                return self._assess(spec, assignment.scratch)
+                return self._assess(spec)
 
     def _rng(self, assignment: Assignment) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, zlib.crc32(assignment.task_id.encode()), assignment.draw])
@@ -96,9 +104,14 @@ class InteratomicSubject:
         """Where potentials are trained and explored."""
         return device_of(self.config)
 
+    @property
+    def baseline(self) -> Baseline | None:
+        """What the potential is the correction to, with a calculator of its own."""
+        return None if self.cheap is None else self.cheap.baseline(self.scratch)
+
     def potential(self, generation: int) -> tuple[Ensemble, Card]:
         """The ensemble of a generation, on the device where it is used."""
-        ensemble, card = load_potential(self.directory.model_path(generation))
+        ensemble, card = load_potential(self.directory.model_path(generation), self.baseline)
         return ensemble.to(self.device), card
 
     # ---------------------------------------------------------------------------------------------- explore
@@ -121,6 +134,11 @@ class InteratomicSubject:
             _Found(atoms, 1.0, "initial", index >= count, {"start": atoms.info["start"]})
             for index, (atoms, _) in enumerate(self._starts(self._rng(assignment), count + n_audit))
         ]
+        if assignment.spec.get("apart", False):  # a task of an older alpot does not say
+            found += [
+                _Found(isolated_atom(symbol), 1.0, "isolated_atom", False, {}, apart=True)
+                for symbol in self.config.material.elements
+            ]
         return {"generation": None, "candidates": self._candidates(assignment.task_id, found)}
 
     def _explore(self, assignment: Assignment) -> dict[str, Any]:
@@ -129,7 +147,8 @@ class InteratomicSubject:
         explorer = Explorer(ensemble, self.config.exploration, card.calibration)
         starts = partial(self._starts, self._rng(assignment), self.config.exploration.walkers_per_task)
         weights = sha256(self.directory.model_path(generation) / WEIGHTS)
-        belongs_to = self._identity(assignment, weights, repr(card.calibration))
+        baseline = [] if ensemble.baseline is None else [ensemble.baseline.identity]
+        belongs_to = self._identity(assignment, weights, repr(card.calibration), *baseline)
         reports = list(explorer.run(starts, assignment.checkpoint, belongs_to))
         found = [item for number, report in enumerate(reports) for item in self._worth(report, number, generation)]
         return {
@@ -168,52 +187,25 @@ class InteratomicSubject:
                 "score": item.score,
                 "reason": item.reason,
                 "audit": item.audit,
+                "apart": item.apart,
             }
             for item in found
         ]
         if not write_frames(path, [item.atoms for item in found], provenance):
             _, provenance = read_frames(path)
-        names = ("key", "score", "reason", "audit")
+        names = ("key", "score", "reason", "audit", "apart")
         return [
-            {"id": f"{task_id}/{index}", **{name: entry[name] for name in names}}
+            {"id": f"{task_id}/{index}", **{name: entry[name] for name in names if name in entry}}
             for index, entry in enumerate(provenance)
         ]
 
-    def _candidate(self, candidate: str) -> tuple[Atoms, dict[str, Any]]:
-        task_id, _, index = candidate.rpartition("/")
-        return read_frame(self.directory.candidates_path(task_id), int(index))
-
     # ------------------------------------------------------------------------------------------------ label
 
-    def _label(self, candidate: str, scratch: Path) -> dict[str, Any]:
+    def _label(self, candidate: str) -> dict[str, Any]:
         """Compute one label, unless an earlier attempt has left it behind."""
-        atoms, provenance = self._candidate(candidate)
-        key = label_key(atoms, self.level)
-        path = self.directory.label_path(key)
-        seconds = 0.0
-        if not is_whole(path):
-            result = label(self.reference, self.config.reference, atoms, scratch)
-            seconds = result.details["wall_s"]
-            write_label(
-                path,
-                Label(
-                    key=key,
-                    atoms=atoms,
-                    energy=result.energy,
-                    forces=result.forces,
-                    stress=result.stress,
-                    level_of_theory=self.level,
-                    provenance={**provenance, "candidate": candidate, "details": result.details},
-                ),
-            )
-        return {
-            "candidate": candidate,
-            "key": key,
-            "outcome": "labelled",
-            "path": self.directory.relative(path),
-            "checksum": sha256(path),
-            "seconds": seconds,
-        }
+        atoms, provenance = read_candidate(self.directory, candidate)
+        method = Method(self.reference, self.config.reference, self.level, self.cheap)
+        return make_label(self.directory, method, candidate, atoms, provenance, self.scratch)
 
     # ------------------------------------------------------------------------------------------------ score
 
@@ -224,11 +216,12 @@ class InteratomicSubject:
         wrong came after it. So it stays, whatever the new model says of it.
         """
         ensemble, card = self.potential(generation)
+        ensemble.baseline = None  # common to all members, it does not change how far they disagree
         scores: dict[str, float] = {}
         certain: list[str] = []
         for begin in range(0, len(candidates), _SCORED_FRAMES_PER_BATCH):
             names = candidates[begin : begin + _SCORED_FRAMES_PER_BATCH]
-            frames, provenances = zip(*(self._candidate(name) for name in names), strict=True)
+            frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
             batch = Batch.from_atoms(frames)
             result = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
             errors = np.split(card.calibration * force_deviation(result.forces), batch.offsets[1:-1])
@@ -249,6 +242,8 @@ class InteratomicSubject:
         parent = self.potential(spec["parent"]) if spec["parent"] is not None else None
         refused = data.reasons
         refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], parent)
+        residuals = Residuals.below(self.baseline)
+        refused |= data.beyond(residuals, without={*spec["refused"], *refused})
         labels = data.labels(without={*spec["refused"], *refused})
         fit = partial(
             train,
@@ -257,6 +252,7 @@ class InteratomicSubject:
             settings=self.config.training,
             seed=int(self._rng(assignment).integers(2**31)),
             parent=parent[0] if parent is not None and self.config.training.warm_start else None,
+            residuals=residuals,
             device=self.device,
         )
         result = fit(labels, checkpoint=assignment.checkpoint)
@@ -270,7 +266,8 @@ class InteratomicSubject:
             except Interrupted as interruption:  # what comes second is further than all of the first
                 progress = len(result.history) + interruption.progress
                 raise Interrupted(str(interruption), progress=progress) from interruption
-        folder = self._save(generation, result, labels)
+        isolated = isolated_energies(self.directory, spec.get("apart_labels", []))
+        folder = self._save(generation, result, labels, isolated)
         return {
             "generation": generation,
             "path": self.directory.relative(folder),
@@ -282,6 +279,7 @@ class InteratomicSubject:
                 "epochs": len(result.history),
                 "labels": len(labels),
                 "retrained": result.retrained,
+                "isolated_atoms": isolated,
             },
         }
 
@@ -309,7 +307,7 @@ class InteratomicSubject:
             compacted += compact(self.directory, generation, audit, audit=True)
         return compacted
 
-    def _save(self, generation: int, result: TrainingResult, labels: list[Label]) -> Path:
+    def _save(self, generation: int, result: TrainingResult, labels: list[Label], isolated: dict[str, float]) -> Path:
         folder = self.directory.model_path(generation)
         publish_json(folder / "learning_curve.json", {"epochs": [asdict(epoch) for epoch in result.history]})
         card = Card(
@@ -324,25 +322,29 @@ class InteratomicSubject:
                 "seed": self.config.seed,
                 "labels_sha256": _hash_of(labels),
             },
+            isolated_atoms=isolated,
         )
         save_potential(folder, result.ensemble, card)
         return folder
 
     # ----------------------------------------------------------------------------------------------- assess
 
-    def _assess(self, spec: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    def _assess(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Measure a generation on the audit labels against the one it would replace; at the end, its properties."""
         generation, incumbent = spec["generation"], spec["incumbent"]
         data = Dataset.read(self.directory, spec["audit_shards"], spec["audit_labels"])
         judge = self.potential(incumbent if incumbent is not None else generation)
         refused = data.reasons
         refused |= self._screen(data.labels(without=spec["refused"]), spec["unseen"], judge)
-        labels = data.labels(without={*spec["refused"], *refused})
         ensemble, card = self.potential(generation)
+        refused |= data.beyond(Residuals.below(ensemble.baseline), without={*spec["refused"], *refused})
+        labels = data.labels(without={*spec["refused"], *refused})
         errors = audit_errors(ensemble, labels)
         if not errors.is_finite:
             return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
-        self._record(generation, ensemble, card, errors)
+        # Those that were still being computed when the training began are known now.
+        isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
+        self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
@@ -354,7 +356,7 @@ class InteratomicSubject:
             "audit_labels": len(labels),
             "refused": refused,
             "calibration": errors.calibration,
-            "properties": self._properties(generation, scratch) if spec["final"] else [],
+            "properties": self._properties(generation) if spec["final"] else [],
         }
 
     def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> None:
@@ -364,10 +366,11 @@ class InteratomicSubject:
         changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
         save_potential(self.directory.model_path(generation), ensemble, changed)
 
-    def _properties(self, generation: int, scratch: Path) -> list[dict[str, Any]]:
+    def _properties(self, generation: int) -> list[dict[str, Any]]:
         settings = self.config.assessment
-        calculator = AlpotCalculator.load(self.directory.model_path(generation), device=self.device)
-        reference = self.reference.calculator(scratch) if settings.compare_reference else None
+        model = self.directory.model_path(generation)
+        calculator = AlpotCalculator.load(model, device=self.device, baseline=self.baseline)
+        reference = self.reference.calculator(self.scratch) if settings.compare_reference else None
         rows = validate(
             calculator,
             self.config.material.elements,

@@ -143,7 +143,8 @@ def _say(ensemble: Ensemble, frames: Sequence[Atoms], members: NDArray[np.bool_]
         stress, stress_deviation = None, 0.0
         if atoms.pbc.all():
             each = _voigt(result.virials[:, index]) / batch.volumes[index]
-            stress, stress_deviation = each[chosen].mean(axis=0), float(np.linalg.norm(each.std(axis=0, ddof=1)))
+            if np.isfinite(each).all():  # a baseline may have no stress
+                stress, stress_deviation = each[chosen].mean(axis=0), float(np.linalg.norm(each.std(axis=0, ddof=1)))
         energies = result.energies[:, index]
         raw = _Raw(
             float(energies[chosen].mean()),

@@ -18,7 +18,7 @@ from alpot.config_file import parse_campaign, read_text
 from alpot.errors import CampaignDirectoryError, StorageError, UsageError
 from alpot.platforms.label_environment import label_environment
 from alpot.platforms.registry import open_platform
-from alpot.reference import open_reference
+from alpot.reference import open_cheap, open_reference
 from alpot.store.directory import CampaignDirectory
 from alpot.store.permissions import refuse_writable_by_others
 from alpot.structures import draw_start
@@ -141,6 +141,8 @@ def check_reference(config: Campaign, base_directory: Path) -> None:
     """Find out whether the reference can work, before a directory is made; raises ``UsageError``."""
     with label_environment(config.resources):
         open_reference(config.reference, base_directory=base_directory).check(config.material.elements)
+        if (cheap := open_cheap(config.reference, base_directory=base_directory)) is not None:
+            cheap.check(config.material.elements)
 
 
 def check_files(config: Campaign, base_directory: Path) -> None:
@@ -160,6 +162,14 @@ def allowed_changes(directory: CampaignDirectory, config: Campaign, file: Path) 
     return found
 
 
+def refuse_without_campaign(directory: CampaignDirectory) -> None:
+    """Refuses a directory in which labels are made for somebody else, and nothing is learned."""
+    if directory.purpose.exists():
+        raise CampaignDirectoryError(
+            f"{directory.path} is not the directory of a campaign; `{directory.command}` goes on with it"
+        )
+
+
 def _recorded(directory: CampaignDirectory) -> str | None:
     """The campaign file as it was last taken over; None where the record and its copy are damaged."""
     try:
@@ -173,9 +183,11 @@ def _understand(path: Path, directory: Path | None) -> _Order:
         if directory is not None:
             raise UsageError(f"{path} is a directory; --directory goes with a campaign file only")
         opened = CampaignDirectory.open(path)
+        refuse_without_campaign(opened)
         return _order(opened.config, opened.source, opened)
     place = directory or path.with_suffix("")
     opened = CampaignDirectory.open(place) if CampaignDirectory.is_campaign(place) else CampaignDirectory(place)
+    refuse_without_campaign(opened)
     order = _order(path, path, opened)
     check_reference(order.config, path.parent)
     open_platform(order.config.resources)

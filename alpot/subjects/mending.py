@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from alpot.potential.saved import CARD, WEIGHTS, verify_card
 from alpot.store.directory import CampaignDirectory
 from alpot.store.ledger import Event, LabelRow, Ledger
 from alpot.store.permissions import refuse_writable_by_others
-from alpot.store.rebuild import read_index, replace_ledger
+from alpot.store.rebuild import Index, read_index, replace_ledger
 from alpot.store.repair import Report, repair
 
 
@@ -127,7 +127,7 @@ def _rebuild(directory: CampaignDirectory, report: Report) -> Mended:
     index = read_index(directory)
 
     def write(ledger: Ledger) -> None:
-        for event, rows in _imports(index.rows, index.audit):
+        for event, rows in _imports(index):
             ledger.append(event, rows)
 
     superseded = replace_ledger(directory, write)
@@ -139,13 +139,14 @@ def _rebuild(directory: CampaignDirectory, report: Report) -> Mended:
     return Mended(report, sentences, "some files could not be read" if index.unreadable else "")
 
 
-def _imports(rows: Sequence[LabelRow], audit: Collection[str]) -> Iterator[tuple[Event, list[LabelRow]]]:
+def _imports(index: Index) -> Iterator[tuple[Event, list[LabelRow]]]:
     """The events that bring in labels: those in shards, then those in files of their own."""
     for are_shards in (True, False):
-        part = [row for row in rows if row.path.startswith("dataset/") == are_shards]
+        part = [row for row in index.rows if row.path.startswith("dataset/") == are_shards]
         if part:
-            training = [row for row in part if row.key not in audit]
-            held_out = [row for row in part if row.key in audit]
+            apart = [row.key for row in part if row.key in index.apart]
+            training = [row for row in part if row.key not in index.audit | index.apart]
+            held_out = [row for row in part if row.key in index.audit]
             shards, audit_shards = (sorted({row.path for row in some if are_shards}) for some in (training, held_out))
             keys, audit_keys = ([row.key for row in some] for some in (training, held_out))
-            yield events.labels_imported(keys, audit_keys, shards, audit_shards), part
+            yield events.labels_imported(keys, audit_keys, shards, audit_shards, apart), part

@@ -14,7 +14,7 @@ from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.files import publish
 from alpot.store.permissions import refuse_writable_by_others
 from alpot.subjects.changes import Change
-from alpot.subjects.launch import allowed_changes
+from alpot.subjects.launch import allowed_changes, refuse_without_campaign
 
 #: Settings that a controller uses itself. All others are read by workers, or by the platform, when they start.
 _AT_ONCE = ("stopping.", "resources.waiting_candidates", "reference.attempts")
@@ -54,6 +54,7 @@ def request_reload(path: Path, file: Path | None = None, *, trust_directory: boo
     directory = CampaignDirectory.open(path)
     if not trust_directory:
         refuse_writable_by_others(directory.path)
+    refuse_without_campaign(directory)
     changed = file or directory.config
     text = read_text(changed)
     config = parse_campaign(text, str(changed))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alpot.errors import StorageError
+from alpot.potential.residuals import Residuals
 from alpot.store.dataset import read_labels, read_shard, write_shard
 from alpot.store.directory import CampaignDirectory
 from alpot.store.labels import Label, read_label
@@ -56,6 +57,10 @@ class Dataset:
         """All labels but those with the keys ``without``, in the order in which they came in."""
         left_out = frozenset(without)
         return [label for label in (*self.in_shards, *self.single) if label.key not in left_out]
+
+    def beyond(self, residuals: Residuals | None, without: Collection[str]) -> dict[str, str]:
+        """Labels of which the baseline has no answer: why they cannot be used, by key; none where there is none."""
+        return {} if residuals is None else residuals.without_baseline(self.labels(without))
 
 
 def compact(

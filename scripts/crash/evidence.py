@@ -21,7 +21,7 @@ from crash.place import Place
 #: Events that tell of interruptions, not of what the campaign does.
 _BOOKKEEPING = frozenset({"opened", "task_lost", "task_interrupted"})
 #: Parts of summaries that hold times, or checksums of files that hold times.
-_TIMES = frozenset({"seconds", "checksum", "shard_checksum"})
+_TIMES = frozenset({"seconds", "core_seconds", "checksum", "shard_checksum"})
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,10 @@ def lost(state: State, task: Task, times: int, *, is_suspect: bool) -> Task:
 
 
 def test_begins_with_starts():
-    assert started(decide(State(), settings(initial_labels=7))) == ("explore", {"generation": None, "starts": 7})
+    assert started(decide(State(), settings(initial_labels=7))) == (
+        "explore",
+        {"generation": None, "starts": 7, "apart": False},
+    )
     assert all_decisions(State(), settings(workers=4)) == ["explore"]
 
 
@@ -124,7 +127,7 @@ def test_training_is_not_starved_by_labels():
 def test_assesses_before_it_trains_again():
     state = running(generations=2, unassessed=2, unseen=9)
     kind, spec = started(decide(state, settings()))
-    counts = {"audit_shards": 0, "audit_labels": 0, "refused": 0, "unseen": 0}
+    counts = {"audit_shards": 0, "audit_labels": 0, "refused": 0, "unseen": 0, "apart_labels": 0}
     assert kind == "assess" and spec == {"generation": 2, "incumbent": 1, "final": False} | counts
     assert all_decisions(state, settings(workers=2)) == ["assess"]
 
@@ -404,3 +407,92 @@ def test_no_decision_after_a_request_to_stop_or_the_end():
 def test_says_so_when_nothing_can_be_done():
     event = decide(running(promoted=None), settings())
     assert event.payload["failed"] and "no generation was good enough" in event.payload["reason"]
+
+
+# ------------------------------------------------------------------------------------------------ kept apart
+
+
+def emitted(state: State, task: Task, *found: tuple[str, bool]) -> None:
+    """An initial exploration that found candidates: (name, kept apart)."""
+    candidates = [
+        {"id": f"{task.id}/{name}", "key": name, "score": 1.0, "reason": "as told", "apart": apart}
+        for name, apart in found
+    ]
+    state.apply(events.task_started(task))
+    state.apply(events.task_finished(task, {"generation": None, "candidates": candidates}, 1.0))
+
+
+def label_of(candidate: str) -> dict:
+    key = candidate.rpartition("/")[2]
+    return {"candidate": candidate, "key": key, "outcome": "labelled", "path": f"labels/{key}.h5", "checksum": "0"}
+
+
+def finish(state: State, decision) -> None:
+    state.apply(decision)
+    task = Task.load(decision.payload)
+    state.apply(events.task_finished(task, label_of(task.spec["candidate"]), 1.0))
+
+
+def test_what_is_kept_apart_comes_first_and_counts_nowhere():
+    state, chosen = State(), settings(initial_labels=2, max_labels=2, isolated_atoms=True)
+    kind, spec = started(decide(state, chosen))
+    assert (kind, spec) == ("explore", {"generation": None, "starts": 2, "apart": True})
+    emitted(state, Task("explore-000001", Kind.EXPLORE, spec), ("a", False), ("b", False), ("Al", True))
+    decision = decide(state, chosen)
+    assert started(decision) == ("label", {"candidate": "explore-000001/Al"})
+    finish(state, decision)
+    assert (state.calculations, state.train_labels, state.audit_labels, state.unseen) == (0, 0, 0, 0)
+    assert list(state.apart) == ["Al"] and not state.loose and not state.apart_open
+    for _ in range(2):
+        finish(state, decide(state, chosen))
+    assert state.calculations == 2 == chosen.max_labels and list(state.loose) == ["a", "b"]
+    state.apply(decide(state, chosen))  # the ending
+    decision = decide(state, chosen)
+    kind, spec = started(decision)
+    assert kind == "train" and spec["labels"] == 2 and spec["apart_labels"] == 1
+    assert state.expand(Task.load(decision.payload)).spec["apart_labels"] == ["Al"]
+
+
+def test_what_is_kept_apart_holds_up_no_training_and_uses_up_no_budget_when_it_fails():
+    state, chosen = State(), settings(workers=3, initial_labels=2, max_labels=9, attempts=2, isolated_atoms=True)
+    spec = {"generation": None, "starts": 2, "apart": True}
+    emitted(state, Task("explore-000001", Kind.EXPLORE, spec), ("a", False), ("Al", True))
+    apart, one = decide(state, chosen), None
+    state.apply(apart)
+    one = decide(state, chosen)
+    finish(state, one)  # one of the two starts has no label, and none is to come
+    assert started(decide(state, chosen))[0] == "train"  # though Al is being computed still
+    state.apply(events.task_failed(Task.load(apart.payload), FailureClass.NOT_CONVERGED, "no", core_seconds=2.0))
+    again = decide(state, chosen)
+    assert again.kind == "task_started" and again.payload["id"] == apart.payload["id"]
+    state.apply(again)
+    state.apply(events.task_failed(Task.load(again.payload), FailureClass.NOT_CONVERGED, "no"))
+    assert decide(state, chosen).kind == "task_abandoned"
+    state.apply(decide(state, chosen))
+    assert state.calculations == 1 and state.rejected == {"not_converged": 1} and not state.apart_open
+
+
+@pytest.mark.parametrize("generations", [0, 1])
+def test_with_brought_labels_or_in_an_older_campaign_they_are_emitted_alone(generations):
+    chosen = settings(initial_labels=2, isolated_atoms=True)
+    state = State(initial_found=True, generations=1, promoted=1, train_labels=10)
+    if generations == 0:
+        state = State()
+        state.apply(events.labels_imported(["k1", "k2", "k3"], [], [], []))
+        assert all_decisions(state, settings(workers=2, initial_labels=2, isolated_atoms=True)) == ["train", "explore"]
+        return
+    task = decide(state, chosen)
+    assert started(task) == ("explore", {"generation": None, "starts": 0, "apart": True})
+    emitted(state, Task.load(task.payload), ("Al", True))
+    finish(state, decide(state, chosen))
+    assert started(decide(state, chosen)) == ("explore", {"generation": 1})  # never again
+
+
+def test_they_survive_a_promotion_and_may_be_lost():
+    state, chosen = State(), settings(initial_labels=2, isolated_atoms=True)
+    emitted(state, Task("explore-000001", Kind.EXPLORE, {"generation": None, "starts": 2, "apart": True}), ("Al", True))
+    state.promoted = 3
+    assert not state._is_outdated(state.waiting["explore-000001/Al"])
+    finish(state, decide(state, chosen))
+    state.apply(events.labels_lost({"Al": "its file is gone"}))
+    assert (state.train_labels, state.audit_labels) == (0, 0) and state.refused == {"Al": "its file is gone"}

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.lj import LennardJones
 
 from alpot.errors import Interrupted
 from alpot.exploration.dynamics import Dynamics
 from alpot.exploration.explorer import Explorer
 from alpot.exploration.saved_state import from_saved, to_saved
 from alpot.exploration.walker import Ending, Snapshot, Walker, WalkerReport
+from alpot.potential.baseline import Baseline
 from alpot.potential.ensemble import Ensemble
 from alpot.store.checkpoint import Checkpoint
 
@@ -130,6 +132,24 @@ def test_interrupted_again_and_again(exploration, tmp_path, n):
     assert list(map(bits, reports)) == list(map(bits, expected))
     assert len(progress) == (n_offers - 1) // (n - 1)
     assert progress == sorted(set(progress))
+
+
+def test_another_process_has_a_baseline_of_its_own(make_ensemble, settings_of, crystal, tmp_path):
+    explorer = Explorer(make_ensemble(), settings_of(walkers=2, audit_share=0.5, max_time=0.01))
+    frames = [crystal(i) for i in range(3)]
+
+    def with_fresh_baseline() -> Explorer:
+        baseline = Baseline({"code": "lj", "hash": "0"}, lambda: LennardJones(sigma=2.5, epsilon=0.1, rc=4.0))
+        explorer.ensemble.baseline = baseline
+        return explorer
+
+    expected = list(with_fresh_baseline().run(starts_of(frames)))
+    for n in (2, 3):
+        path = tmp_path / f"{n}.h5"
+        with pytest.raises(Interrupted):
+            list(with_fresh_baseline().run(starts_of(frames), Checkpoint(path, time_left=Job(n)), "this"))
+        again = with_fresh_baseline().run(starts_of(frames), Checkpoint(path), "this")
+        assert list(map(bits, again)) == list(map(bits, expected))
 
 
 def test_saving_changes_nothing(exploration, tmp_path):

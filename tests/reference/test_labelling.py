@@ -1,4 +1,5 @@
 import gc
+import pickle
 import signal
 import subprocess
 import threading
@@ -177,3 +178,34 @@ def test_frames_that_cannot_be_labelled(defect: str, aluminum: Atoms, tmp_path: 
         aluminum.cell[2] = 0.0
     error = failure_of(open_reference(EMT, base_directory=tmp_path), aluminum, tmp_path)  # type: ignore[arg-type]
     assert error.failure is FailureClass.UNPHYSICAL_GEOMETRY
+
+
+def test_the_cost_is_that_of_all_cores_of_the_worker(aluminum: Atoms, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ALPOT_CORES", "8")
+
+    def idle(atoms: Atoms, directory: Path) -> ReferenceResult:
+        time.sleep(0.05)
+        return ReferenceResult(energy=0.0, forces=np.zeros((len(atoms), 3)))
+
+    details = label(scripted(idle), EMT, aluminum, tmp_path).details
+    # The wall time is rounded to 1e-4 s.
+    assert details["core_seconds"] == pytest.approx(8 * details["wall_s"], abs=8e-4) and details["core_seconds"] >= 0.4
+
+
+def test_a_reference_that_says_what_it_cost_is_believed(aluminum: Atoms, tmp_path: Path) -> None:
+    def says(atoms: Atoms, directory: Path) -> ReferenceResult:
+        return ReferenceResult(energy=0.0, forces=np.zeros((len(atoms), 3)), details={"core_seconds": 1234.5})
+
+    assert label(scripted(says), EMT, aluminum, tmp_path).details["core_seconds"] == 1234.5
+
+
+@pytest.mark.parametrize("known", [None, 77.0])
+def test_a_failure_says_what_it_cost(aluminum: Atoms, tmp_path: Path, known: float | None) -> None:
+    def fail(atoms: Atoms, directory: Path) -> ReferenceResult:
+        time.sleep(0.02)
+        raise ReferenceError("no", failure=FailureClass.NOT_CONVERGED, core_seconds=known)
+
+    error = failure_of(scripted(fail), aluminum, tmp_path)
+    copy = pickle.loads(pickle.dumps(error))
+    assert error.core_seconds == copy.core_seconds
+    assert (0.02 <= copy.core_seconds < 60.0) if known is None else (copy.core_seconds == known)

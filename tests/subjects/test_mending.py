@@ -40,7 +40,7 @@ def test_a_sound_campaign_stays_as_it_is(campaign):
     mended = mend(campaign.path)
     assert mended.report.is_sound and not mended.problem and not list(repair_sentences(mended.report))
     assert {path: path.read_bytes() for path in campaign.path.rglob("*.h5")} == before
-    assert mended.report.checked["labels"] == 20 and repair_table(mended.report).row_count == 3
+    assert mended.report.checked["labels"] == 21 and repair_table(mended.report).row_count == 3
 
 
 def test_a_damaged_label_is_lost_and_the_campaign_goes_on(campaign, in_process):
@@ -73,7 +73,7 @@ def test_a_damaged_shard_is_restored_from_its_twin(tmp_path, in_process):
 
 
 def test_a_damaged_ledger_is_rebuilt_from_the_labels(campaign, in_process):
-    _, rows = state_of(campaign)
+    before, rows = state_of(campaign)
     data = bytearray(campaign.ledger.read_bytes())
     data[4096:8192] = bytes(4096)
     campaign.ledger.write_bytes(data)
@@ -81,9 +81,10 @@ def test_a_damaged_ledger_is_rebuilt_from_the_labels(campaign, in_process):
     assert f"`alpot repair {campaign.path} --rebuild`" in mended.problem
     assert campaign.ledger.read_bytes() == data
     mended = mend(campaign.path, rebuild=True)
-    assert not mended.problem and "new ledger with the 20 labels" in mended.sentences[0]
+    assert not mended.problem and "new ledger with the 21 labels" in mended.sentences[0]
     state, rebuilt = state_of(campaign)
     assert rebuilt == rows and state.train_labels + state.audit_labels == 20 and state.audit_labels > 0
+    assert state.apart == before.apart and len(state.apart) == 1
     assert larger_budget(campaign, 4).run().status == "finished"
 
 
@@ -91,7 +92,7 @@ def test_a_lost_ledger_too(campaign):
     campaign.ledger.unlink()
     assert mend(campaign.path).problem
     assert not mend(campaign.path, rebuild=True).problem
-    assert len(state_of(campaign)[1]) == 20
+    assert len(state_of(campaign)[1]) == 21
 
 
 def test_a_sound_ledger_is_not_rebuilt(campaign):

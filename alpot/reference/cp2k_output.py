@@ -1,0 +1,135 @@
+"""Reads what CP2K says: in its log, and in the files that it writes for a run of dynamics."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from ase.units import Bohr, GPa, Hartree
+
+from alpot.reference.dft_code import Calculation, OutputError, Reading
+from alpot.reference.witnesses import agree
+
+_NUMBER = r"([-+]?\d+\.\d+(?:E[-+]\d+)?)"
+_VECTOR = rf"{_NUMBER} +{_NUMBER} +{_NUMBER}"
+_BAR = GPa / 1e4
+
+
+def read_files(calculation: Calculation) -> Reading:
+    """The numbers in the files."""
+    folder = calculation.directory
+    energy, positions = _xyz(folder / "alpot-pos-1.xyz", calculation)
+    same_energy, forces = _xyz(folder / "alpot-frc-1.xyz", calculation)
+    cell, stress = np.loadtxt(folder / "alpot-1.cell"), np.loadtxt(folder / "alpot-1.stress")
+    if energy != same_energy or cell.shape != (12,) or stress.shape != (11,):
+        raise OutputError("the files of CP2K are not those of one frame")
+    return Reading(
+        energy=energy * Hartree,
+        forces=forces * Hartree / Bohr,
+        stress=_stress(stress[2:].reshape(3, 3)) * _BAR,
+        positions=positions,
+        cell=cell[2:11].reshape(3, 3),
+    )
+
+
+def _xyz(file: Path, calculation: Calculation) -> tuple[float, np.ndarray]:
+    head, comment, *rows = file.read_text().splitlines()
+    words = [row.split() for row in rows]
+    if int(head) != len(calculation.atoms) or [row[0] for row in words] != list(calculation.atoms.symbols):
+        raise OutputError(f"{file.name} has not the atoms that were asked for")
+    return float(comment.split("E =")[1]), np.array([row[1:] for row in words], dtype=float)
+
+
+def _stress(tensor: np.ndarray) -> np.ndarray:
+    """ASE's components and sign of a tensor whose sign is that of the pressure; it must be symmetric."""
+    agree("off-diagonal stress", tensor, tensor.T, 1e-9 * float(np.abs(tensor).max()))
+    return -tensor.flat[[0, 4, 8, 5, 2, 1]]
+
+
+def read_log(text: str, calculation: Calculation) -> Reading:
+    """The numbers in the log. Titles are those of versions up to 2024, or of later ones."""
+    n_atoms = len(calculation.atoms)
+    ((energy,),) = _rows(text, rf"ENERGY\| Total FORCE_EVAL .*energy \[.*\]:? +{_NUMBER}", 1)
+    block = _between(text, r"FORCES\| Atomic forces \[hartree/bohr\]|ATOMIC FORCES in \[a\.u\.\]", "SUM OF|Sum")
+    forces = _rows(block, rf"(?:FORCES\|)? *\d+ +(?:\d+ +[A-Z][a-z]? +)?{_VECTOR}(?: +[\d.E+-]+)?", n_atoms)
+    block = _between(text, r"STRESS\| Analytical stress tensor \[GPa\]", r"STRESS\| 1/3 Trace")
+    stress = np.array(_rows(block, rf"STRESS\| +[xyz] +{_VECTOR}", 3), dtype=float)
+    ((trace,),) = _rows(text, rf"STRESS\| 1/3 Trace +{_NUMBER}", 1)
+    agree("trace of the stress", np.trace(stress) / 3.0, float(trace), 1e-9 * float(np.abs(stress).max()))
+    moment, moments = _moments(text, calculation)
+    return Reading(
+        energy=float(energy) * Hartree,
+        forces=np.array(forces, dtype=float) * Hartree / Bohr,
+        stress=_stress(stress) * GPa,
+        smearing_energy=_smearing_energy(text),
+        magnetic_moment=moment,
+        magnetic_moments=moments,
+        facts={
+            "program": _one(text, r"CP2K\| version string: +(.+)"),
+            "scf_steps": int(_one(text, r"SCF run converged in +(\d+) steps")),
+            "n_kpoints": int(_one(text, r"BRILLOUIN\| List of Kpoints .* (\d+)") if "BRILLOUIN|" in text else 1),
+            "n_electrons": count_electrons(text),
+        },
+    )
+
+
+def told_number(text: str, title: str) -> float:
+    """The one number that stands behind a title."""
+    ((number,),) = _rows(text, rf"(?:.* )?{title} +([-+.\dE]+)", 1)
+    return float(number)
+
+
+def count_electrons(text: str) -> int:
+    """Of both spins, which have a line each."""
+    return sum(int(count) for (count,) in _rows(text, r"Number of electrons: +(\d+)"))
+
+
+def _smearing_energy(text: str) -> float | None:
+    """−TS in eV; the other witness is the sum, of which it is a term."""
+    if "Electronic entropic energy:" not in text:
+        return None
+    block = _between(text, "Overlap energy of the core charge distribution", r"^ *Total energy:", keep_first_line=True)
+    terms = {name.strip(): float(value) for name, value in _rows(block, rf"(.+?): +{_NUMBER}")}
+    terms.pop("Fermi energy")
+    ((total,),) = _rows(text, rf"Total energy: +{_NUMBER}", 1)
+    agree("sum of the terms of the energy", sum(terms.values()), float(total), 1e-9)
+    return terms["Electronic entropic energy"] * Hartree
+
+
+def _moments(text: str, calculation: Calculation) -> tuple[float | None, np.ndarray | None]:
+    """Moment of the cell, and Mulliken's of the atoms, in Bohr magnetons."""
+    if not calculation.has_spin:
+        return None, None
+    ((moment,),) = _rows(text, rf"# Total charge and spin +{_VECTOR.replace('(', '(?:')} +{_NUMBER}", 1)
+    block = _between(text, r"Atomic population \(alpha,beta\) Net charge  Spin moment", "# Total charge and spin")
+    rows = _rows(block, rf"\d+ +[A-Z][a-z]? +\d+ +{_VECTOR.replace('(', '(?:')} +{_NUMBER}", len(calculation.atoms))
+    moments = np.array(rows, dtype=float)[:, 0]
+    agree("moment of the cell", float(moments.sum()), float(moment), 1e-6 * len(moments))
+    return float(moment), moments
+
+
+def _between(text: str, begin: str, end: str, *, keep_first_line: bool = False) -> str:
+    """The one part of the log between two patterns."""
+    parts = re.split(begin, text, flags=re.MULTILINE)
+    if len(parts) != 2:
+        raise OutputError(f"the log of CP2K has {len(parts) - 1} blocks that begin with {begin!r}")
+    ends = re.split(end, parts[1], maxsplit=1, flags=re.MULTILINE)
+    if len(ends) != 2:
+        raise OutputError(f"the log of CP2K has no end of the block that begins with {begin!r}")
+    return f"{begin}{ends[0]}" if keep_first_line else ends[0]
+
+
+def _rows(text: str, pattern: str, count: int | None = None) -> list[tuple[str, ...]]:
+    """The groups of all whole lines that match; as many as ``count``."""
+    found = [match.groups() for match in re.finditer(rf"^ *{pattern} *$", text, re.MULTILINE)]
+    if count is not None and len(found) != count:
+        raise OutputError(f"the log of CP2K has {len(found)} lines that match {pattern!r}, not {count}")
+    return found
+
+
+def _one(text: str, pattern: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise OutputError(f"the log of CP2K has no line that matches {pattern!r}")
+    return found[1]

@@ -1,0 +1,190 @@
+"""GPAW (plane waves), in a process of its own. Its job writes all digits; its own log is the other witness."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from alpot.config import Dft
+from alpot.errors import ConfigError, UsageError
+from alpot.reference import gpaw_job
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.functionals import libxc_parts
+from alpot.reference.gpaw_output import read_log, read_results, told
+from alpot.reference.inputs import content_hash
+from alpot.reference.ladder import merged
+from alpot.reference.launcher import with_launcher
+from alpot.reference.pseudopotentials import folders_of, named_pseudopotential
+from alpot.reference.witnesses import agree, agreed
+
+_FUNCTIONALS = {
+    "LDA": "LDA", "PBE": "PBE", "PBEsol": "PBEsol", "RPBE": "RPBE", "revPBE": "revPBE",
+    "SCAN": "MGGA_X_SCAN+MGGA_C_SCAN", "r2SCAN": "MGGA_X_R2SCAN+MGGA_C_R2SCAN",
+}  # fmt: skip
+_SMEARINGS: dict[str, dict[str, Any]] = {
+    "cold": {"name": "marzari-vanderbilt"},
+    "methfessel-paxton": {"name": "methfessel-paxton", "order": 1},
+    "gaussian": {"name": "methfessel-paxton", "order": 0},
+    "fermi-dirac": {"name": "fermi-dirac"},
+}
+_RESULTS = "results.json"
+
+
+class Gpaw(DftCode):
+    """GPAW; ``arguments`` are keywords of its calculator, e.g. ``{mixer = {name = "pulay", beta = 0.05}}``."""
+
+    name = "gpaw"
+    program = sys.executable
+    install = "apt-get install libxc-dev libopenblas-dev gcc libopenmpi-dev; pip install gpaw"
+    output = "standard_output.txt"
+    witness = ("results.json", "gpaw.txt")
+    logs = ("gpaw.txt",)
+    owned: ClassVar[dict[str, str]] = {
+        "mode": "reference.dft.cutoff",
+        "xc": "reference.dft.functional",
+        "kpts": "reference.dft.kpoint_density",
+        "occupations": "reference.dft.smearing",
+        **dict.fromkeys(("spinpol", "magmoms", "hund"), "reference.dft.spin"),
+        "charge": "reference.dft.charge",
+        "setups": "reference.dft.pseudopotentials",
+        "convergence.energy": "reference.dft.scf_tolerance",
+        **dict.fromkeys(("txt", "h", "gpts"), "alpot"),
+    }
+    free = frozenset({"mixer", "maxiter", "nbands", "eigensolver", "symmetry", "parallel", "random"})
+
+    def find_pseudopotential(self, element: str, dft: Dft, base_directory: Path) -> tuple[str, str]:
+        """See ``DftCode``; the file of a PAW data set."""
+        name = named_pseudopotential(element, dft, '"paw", its standard data set')
+        # Meta-GGAs use the data sets of PBE.
+        functional = _FUNCTIONALS.get(dft.functional, dft.functional)
+        words = (element, "" if name == "paw" else name, "PBE" if functional.startswith("MGGA") else functional)
+        file = ".".join(word for word in words if word)
+        folders = _setup_folders(dft, base_directory)
+        for path in (folder / f"{file}{end}" for folder in folders for end in ("", ".gz")):
+            if path.is_file():
+                return str(path), content_hash(path)
+        offered = sorted({path.name for folder in folders for path in folder.glob(f"{element}.*")})
+        raise ConfigError(
+            f"reference.dft.pseudopotentials.{element} = {name!r}: there is no PAW data set {file} in"
+            f" {', '.join(map(str, folders)) or 'any folder'}; for {element} there are {', '.join(offered) or 'none'}."
+            " They come with `pip install gpaw-data`; others are found in reference.dft.pseudopotential_folder"
+        )
+
+    def check(self, dft: Dft) -> None:
+        """See ``DftCode``."""
+        program = dft.program or self.program
+        command = [program, "-P", "-c", "import gpaw.cgpaw"]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if run.returncode != 0:
+            said = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise UsageError(
+                f"reference 'gpaw' needs GPAW in {program} ({said}); install it there with `{self.install}`, or name"
+                " another Python (3.11 or later) in reference.dft.program"
+            )
+
+    def write(self, calculation: Calculation) -> None:
+        """See ``DftCode``; it starts from atomic densities always, its files of densities are no beginning."""
+        atoms = calculation.atoms
+        settings = {
+            "parameters": _asked(calculation),
+            "symbols": list(atoms.symbols),
+            "positions": atoms.positions.tolist(),
+            "cell": atoms.cell.array.tolist(),
+            "pbc": atoms.pbc.tolist(),
+            "moments": calculation.moments.tolist() if calculation.has_spin else [0.0] * len(atoms),
+            "stress": bool(atoms.pbc.all()),
+            "setup_paths": sorted({str(Path(file).parent) for file in calculation.pseudopotentials.values()}),
+            "mpi": bool(with_launcher([])),
+        }
+        (calculation.directory / "input.json").write_text(json.dumps(settings, indent=1), "utf-8")
+
+    def command(self, calculation: Calculation, program: str) -> Sequence[str]:
+        """See ``DftCode``."""
+        # -P: the folder of the job's file holds a module named gpaw, this one.
+        return [program, "-P", str(gpaw_job.__file__), "input.json"]
+
+    def read(self, calculation: Calculation) -> Reading:
+        """See ``DftCode``."""
+        log = calculation.directory / self.logs[0]
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        if text.count("Input parameters:") != 1 or text.count("Force computation time:") != 1:
+            raise OutputError("the log of GPAW is not that of one finished run")
+        if len(re.findall(r"^Converged in \d+ steps$", text, re.MULTILINE)) != 1:
+            raise OutputError("the self-consistent field of GPAW did not converge")
+        try:
+            _as_declared(text, calculation)
+            witness = read_log(text, calculation)
+            reading = read_results(json.loads((calculation.directory / _RESULTS).read_text("utf-8")), witness)
+        except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+            raise OutputError(f"the output of GPAW cannot be read: {type(error).__name__}: {error}") from error
+        # The last printed digits: energy 6, forces 5, stress 6.
+        return agreed(calculation, reading, witness, energy=1e-6, forces=1e-5, stress=1e-6)
+
+
+def _setup_folders(dft: Dft, base_directory: Path) -> list[Path]:
+    folders = folders_of("GPAW_SETUP_PATH")
+    if dft.pseudopotential_folder is not None:
+        folders.insert(0, base_directory / Path(dft.pseudopotential_folder).expanduser())
+    if dft.program is not None:
+        environment = Path(dft.program).expanduser().parent.parent
+        folders += environment.glob("lib/python3*/site-packages/gpaw_data/setups")
+    else:
+        data = find_spec("gpaw_data")
+        folders += [Path(place) / "setups" for place in (data.submodule_search_locations or [] if data else [])]
+    return folders
+
+
+def _asked(calculation: Calculation) -> dict[str, Any]:
+    return merged(_parameters(calculation), calculation.arguments)
+
+
+def _as_declared(text: str, calculation: Calculation) -> None:
+    """The log repeats the level of theory; tolerances are its last digits."""
+    asked = _asked(calculation)
+    agree("cutoff", told(text, r"^Cutoff: (\S+) eV$"), calculation.cutoff, 0.051)
+    agree("number of k points", told(text, r"^  Number of BZ points: (\d+)$"), math.prod(calculation.kpoints), 0.1)
+    agree("charge", told(text, r"^  Charge: (\S+) "), calculation.dft.charge, 1e-3)
+    agree("width of the smearing", told(text, r"^    width: (\S+)  # eV$"), asked["occupations"].get("width"), 1e-4)
+    if not re.search(rf"^  name: {re.escape(asked['xc'])}( |$)", text, re.MULTILINE):
+        raise OutputError(f"GPAW does not say that its functional is {asked['xc']}, as asked for")
+    used = re.findall(r"^ *file: +(\S.*)$", text, re.MULTILINE)
+    if sorted(used) != sorted(calculation.pseudopotentials.values()):
+        raise OutputError(f"GPAW used other PAW data sets than those asked for: {', '.join(used)}")
+
+
+def _parameters(calculation: Calculation) -> dict[str, Any]:
+    """Keywords of GPAW's calculator."""
+    dft = calculation.dft
+    if dft.density_cutoff is not None:
+        raise ConfigError("gpaw chooses the grid of its density by itself: leave out reference.dft.density_cutoff")
+    functional = dft.functional
+    if not libxc_parts(functional):
+        functional = calculation.chosen("functional", functional, _FUNCTIONALS)
+    kind, width = calculation.smearing()
+    parameters: dict[str, Any] = {
+        "mode": {"name": "pw", "ecut": calculation.cutoff},
+        "xc": functional,
+        "charge": dft.charge,
+        "setups": {element: dft.pseudopotentials[element] for element in calculation.pseudopotentials},
+        "spinpol": calculation.has_spin,
+        "maxiter": 150,
+        # Tolerances for each valence electron, of which an atom has one at least; those of density and eigenstates, the
+        # forces depend on them linearly, are a tenth of GPAW's own.
+        "convergence": {"energy": dft.scf_tolerance, "density": 1e-5, "eigenstates": 4e-9},
+    }
+    if calculation.kpoints != (1, 1, 1):
+        parameters["kpts"] = {"size": calculation.kpoints, "gamma": True}
+    if kind == "none":
+        parameters["occupations"] = {"name": "fixed-uniform"}
+    else:
+        parameters["occupations"] = {**calculation.chosen("smearing", kind, _SMEARINGS), "width": width}
+    if calculation.bands > 1.0:
+        parameters["nbands"] = f"{round(150 * calculation.bands)}%"
+    return parameters

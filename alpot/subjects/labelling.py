@@ -1,0 +1,260 @@
+"""Labels structures that the user gives, without a campaign around them: what `alpot label` and `alpot converge` share.
+
+It is a campaign directory, run by the same controller with simpler rules, so that no label that was paid for is lost:
+results are label files the moment they are there, what was killed goes on, and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from alpot.campaign.controller import Controller, Observer, Outcome
+from alpot.campaign.labelling import decide_labels
+from alpot.campaign.settings import policy_settings
+from alpot.campaign.state import State
+from alpot.campaign.subject import Candidate
+from alpot.config import Campaign, Resources
+from alpot.config_file import parse_campaign, written
+from alpot.errors import CampaignDirectoryError, ConfigError, StorageError
+from alpot.platforms.registry import open_platform
+from alpot.store.dataset import read_labels
+from alpot.store.directory import CampaignDirectory
+from alpot.store.files import set_aside
+from alpot.store.frames import write_frames
+from alpot.store.json_files import publish_json, read_json
+from alpot.store.labels import Label
+from alpot.store.ledger import Ledger
+from alpot.store.permissions import refuse_writable_by_others
+from alpot.subjects.changes import Change, changes
+
+SUBJECT = "alpot.subjects.label_task:LabellingSubject"
+#: Structures in one file: a worker reads all of a file for each label.
+_FRAMES_PER_FILE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One label that the user wants.
+
+    Attributes:
+        key: its name, see ``alpot.store.labels.label_key``.
+        atoms: the structure.
+        setting: values that take the place of those in the table ``[reference]``.
+        provenance: where the structure comes from; JSON-able.
+    """
+
+    key: str
+    atoms: Atoms
+    setting: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """Why there is no label: the class of the failure, and what was said about it."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be labelled, and how.
+
+    Attributes:
+        config: the campaign file; its tables ``[reference]`` and ``[resources]`` are used. The elements of its material
+            are those of the structures.
+        source: that file; file names in it are relative to its folder.
+        wanted: each key once.
+        same: what must stay the same when the directory is used again, by its name for messages.
+        command: what the user types to go on.
+    """
+
+    config: Campaign
+    source: Path
+    wanted: Sequence[Wanted]
+    same: Mapping[str, str]
+    command: str
+
+    def text(self) -> str:
+        """The campaign file as it is kept: what matters of the user's."""
+        tables = self.config.model_dump(exclude_unset=True, include={"reference", "resources"})
+        return written({"material": {"elements": list(self.config.material.elements)}} | tables)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """A directory that is ready to label.
+
+    Attributes:
+        directory: where labels are kept.
+        config: what the directory's own campaign file says.
+        given: candidates that are new, or are to be tried once more.
+        wanted: keys of all labels that are asked for.
+        changes: what the user has changed in the campaign file since the last run, in words.
+    """
+
+    directory: CampaignDirectory
+    config: Campaign
+    given: Sequence[Candidate]
+    wanted: frozenset[str]
+    changes: Sequence[str]
+
+    def run(self, on_change: Observer | None = None) -> Outcome:
+        """Run until every structure was labelled or rejected, or it is stopped; raises as ``Controller.run``."""
+        platform = open_platform(_for_labels(self.config.resources))
+        controller = Controller(
+            directory=self.directory,
+            settings=policy_settings(self.config, platform),
+            platform=platform,
+            subject=SUBJECT,
+            policy=decide_labels,
+            given=self.given,
+            wanted=self.wanted,
+            on_change=on_change,
+            changes=self.changes,
+        )
+        return controller.run()
+
+    def labels(self, keys: Sequence[str]) -> dict[str, Label]:
+        """Those of the labels that there are, by key; ``StorageError`` if a file is damaged."""
+        with Ledger(self.directory.ledger, read_only=True) as ledger:
+            rows = [row for key in dict.fromkeys(keys) if (row := ledger.label_row(key)) is not None]
+        paths = sorted({self.directory.path / row.path for row in rows})
+        return {label.key: label for label in read_labels(paths, allow_mixed=True)}
+
+    def rejections(self) -> dict[str, Rejection]:
+        """Why structures have no label, by key of the label that they would have."""
+        with Ledger(self.directory.ledger, read_only=True) as ledger:
+            return _rejections(ledger)
+
+
+def open_labelling(path: Path, order: Order, *, trust_directory: bool = False) -> Labelling:
+    """Makes a directory for labels, or takes up one that is there.
+
+    Args:
+        path: the directory.
+        order: what is to be labelled, and how.
+        trust_directory: accept a directory that other users may write to.
+
+    Raises:
+        UsageError: the directory is not for this.
+    """
+    text = order.text()
+    config = parse_campaign(text, str(order.source))
+    if not CampaignDirectory.is_campaign(path):
+        directory = CampaignDirectory.create(path, text.encode(), order.source)
+        found: list[Change] = []
+    else:
+        directory = CampaignDirectory.open(path)
+        if not trust_directory:
+            refuse_writable_by_others(directory.path)
+        _refuse_other_purpose(directory, order)
+        found = _take_over(directory, text, config, order.source)
+    publish_json(directory.purpose, {"same": dict(order.same), "command": order.command})
+    given = _give(directory, order.wanted, _is_worth_another_try(found))
+    return Labelling(directory, config, given, frozenset(entry.key for entry in order.wanted), _told(found))
+
+
+def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> None:
+    if not directory.purpose.exists():
+        with Ledger(directory.ledger, read_only=True) as ledger:
+            kinds = {event.kind for event in ledger.events()}
+        if kinds and "candidates_given" not in kinds:
+            raise CampaignDirectoryError(
+                f"{directory.path} is the directory of a campaign; labels without one need a directory of their own"
+            )
+        return  # killed before it had begun, or quarantined by `alpot repair`
+    try:
+        before = dict(read_json(directory.purpose).get("same", {}))
+    except StorageError:  # labels are named by structure and method: nothing can be mixed up
+        set_aside(directory.purpose)
+        return
+    for name, value in order.same.items():
+        if before.get(name) != value:
+            raise ConfigError(
+                f"{directory.path} was begun with another {name} than is asked for now; put the old one back, or begin"
+                " in another directory"
+            )
+
+
+def _take_over(directory: CampaignDirectory, text: str, config: Campaign, source: Path) -> list[Change]:
+    """Stores a changed campaign file; returns what has changed."""
+    recorded = directory.recorded_config
+    if text == recorded and source.absolute() == directory.source:
+        return []
+    found = changes(parse_campaign(recorded, str(directory.config)), config)
+    holder = directory.living_holder()
+    if holder is not None:
+        raise CampaignDirectoryError(
+            f"{directory.path} is being used by {holder}; stop it first: alpot stop {directory.path}"
+        )
+    directory.replace_config(text.encode(), source)
+    return found
+
+
+def _told(found: Sequence[Change]) -> list[str]:
+    return [str(change) for change in found if change.field.startswith(("reference.", "resources."))]
+
+
+def _is_worth_another_try(found: Sequence[Change]) -> bool:
+    """Whether what was rejected may succeed now: with more time, more attempts, another launcher."""
+    return any(change.field.startswith("reference.") for change in found)
+
+
+def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], try_again: bool) -> list[Candidate]:
+    """Stores the structures that are to be labelled now, and describes them."""
+    with Ledger(directory.ledger, read_only=True) as ledger:
+        state = State.replay(ledger.events())
+        under_way = {entry.candidate.key for entry in (*state.waiting.values(), *state.labelling.values())}
+        settled = under_way | (set() if try_again else set(_rejections(ledger)))
+        missing = [entry for entry in wanted if entry.key not in settled and not ledger.has_label(entry.key)]
+    return [
+        candidate
+        for begin in range(0, len(missing), _FRAMES_PER_FILE)
+        for candidate in _store(directory, missing[begin : begin + _FRAMES_PER_FILE])
+    ]
+
+
+def _store(directory: CampaignDirectory, wanted: Sequence[Wanted]) -> Iterator[Candidate]:
+    # Named by content: a second run that was interrupted here, or one of another selection, cannot go astray.
+    name = f"given-{hashlib.sha256(''.join(entry.key for entry in wanted).encode()).hexdigest()[:16]}"
+    provenance = [{**entry.provenance, "key": entry.key, "setting": dict(entry.setting)} for entry in wanted]
+    write_frames(directory.candidates_path(name), [entry.atoms for entry in wanted], provenance)
+    for index, entry in enumerate(wanted):
+        yield Candidate(id=f"{name}/{index}", key=entry.key, score=1.0, cost=1.0, reason="given", audit=False)
+
+
+def _rejections(ledger: Ledger) -> dict[str, Rejection]:
+    keys: dict[str, str] = {}
+    candidates: dict[str, str] = {}
+    messages: dict[str, str] = {}
+    found: dict[str, Rejection] = {}
+    for event in ledger.events():
+        payload = event.payload
+        match event.kind:
+            case "candidates_given":
+                for entry in payload["candidates"]:
+                    keys[entry["id"]] = entry["key"]
+                    found.pop(entry["key"], None)
+            case "task_started":
+                candidates[payload["id"]] = payload["spec"]["candidate"]
+            case "task_failed" | "task_lost":
+                messages[payload["id"]] = payload["message"]
+            case "task_abandoned":
+                task = payload["id"]
+                found[keys[candidates[task]]] = Rejection(reason=payload["reason"], message=messages[task])
+    return found
+
+
+def _for_labels(resources: Resources) -> Resources:
+    """Only the pool that labels run in: the others would wait in vain, on nodes that cost something."""
+    pools = ("label", "explore", "train")
+    own = next((name for name in pools if getattr(resources, name) is not None), None)
+    return resources.model_copy(update={name: None for name in pools if name != own})

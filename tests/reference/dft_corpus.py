@@ -1,0 +1,139 @@
+"""The corpus of outputs in ``corpus/``, good ones and those of runs that went wrong: scripts/make_dft_corpus.py."""
+
+import gzip
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from alpot.config import Dft, Reference
+from alpot.reference.dft import DftReference, judged
+from alpot.reference.dft_code import Calculation, DftCode, Reading
+from alpot.reference.ladder import Ladder
+from alpot.reference.registry import DFT_CODES, open_reference
+
+ROOT = Path(__file__).parent / "corpus"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An output, and what was asked for when it was written.
+
+    Attributes:
+        code: name of the code.
+        name: folder in ``corpus/<code>/``.
+        status: exit status of the program.
+        declared: frame, settings, and what else makes a ``Calculation``.
+        failure, symptom: what is wrong with it; None for a good one.
+        numbers: what a good one says, in eV, eV/Å, eV/Å³ and Bohr magnetons.
+    """
+
+    code: str
+    name: str
+    status: int
+    declared: dict[str, Any]
+    failure: str | None
+    symptom: str | None
+    numbers: dict[str, Any]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Content of the files by their names in the run's directory."""
+        folder = ROOT / self.code / self.name
+        return {
+            path.relative_to(folder).as_posix().removesuffix(".gz"): gzip.decompress(path.read_bytes())
+            for path in sorted(folder.rglob("*.gz"))
+        }
+
+    def calculation(self, directory: Path) -> Calculation:
+        """What was asked for, as if it had run in this directory."""
+        given = dict(self.declared)
+        frame = given.pop("frame")
+        folder = ROOT / self.code
+        return Calculation(
+            atoms=Atoms(frame["symbols"], positions=frame["positions"], cell=frame["cell"], pbc=frame["pbc"]),
+            directory=directory,
+            dft=Dft(**given["dft"]),
+            pseudopotentials={
+                symbol: str(folder / name) if (folder / name).is_file() else name
+                for symbol, name in given["pseudopotentials"].items()
+            },
+            arguments=given["arguments"],
+            kpoints=tuple(given["kpoints"]),
+        )
+
+    def judge(self, directory: Path, status: int | None = None) -> Reading:
+        """The verdict of a campaign on the files in a directory; ``status``: another than the recorded one."""
+        used = self.status if status is None else status
+        return judged(code_of(self.code), Ladder.of(self.code), self.calculation(directory), used)
+
+
+def unpack(files: dict[str, bytes], directory: Path) -> None:
+    """Writes the files of a case into a directory."""
+    for name, content in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
+
+
+@cache
+def code_of(name: str) -> DftCode:
+    """The adapter of a code."""
+    reference = open_reference(Reference(code=name, dft=Dft(cutoff=200.0)), base_directory=Path())
+    assert isinstance(reference, DftReference)
+    return reference.code
+
+
+def codes() -> list[str]:
+    """Codes that have a corpus and an adapter."""
+    return [name for name in DFT_CODES if (ROOT / name / "corpus.json").is_file()]
+
+
+@cache
+def cases(code: str) -> tuple[Case, ...]:
+    """The corpus of a code."""
+    table = json.loads((ROOT / code / "corpus.json").read_text())
+    return tuple(Case(code=code, **row) for row in table["cases"])
+
+
+def numbers_of(reading: Reading) -> dict[str, Any]:
+    """What a label holds of a reading."""
+    facts = {key: reading.facts[key] for key in ("scf_steps", "n_kpoints", "n_electrons") if key in reading.facts}
+    return {
+        "energy": reading.energy,
+        "forces": reading.forces.tolist(),
+        "stress": None if reading.stress is None else reading.stress.tolist(),
+        "smearing_energy": reading.smearing_energy,
+        "magnetic_moment": reading.magnetic_moment,
+        "magnetic_moments": None if reading.magnetic_moments is None else reading.magnetic_moments.tolist(),
+        **facts,
+    }
+
+
+#: What rounding in the coarser of two places may hide, in eV, eV/Å, eV/Å³, Bohr magnetons; facts are whole numbers.
+TOLERANCES = {
+    "energy": 2e-6,
+    "forces": 2e-6,
+    "stress": 2e-6,
+    "smearing_energy": 2e-6,
+    "magnetic_moment": 6e-3,
+    "magnetic_moments": 6e-3,
+}
+
+
+def wrong_number(reading: Reading, true: dict[str, Any]) -> str | None:
+    """The first number in which a reading is not what is true, in words; None if all are right."""
+    seen = numbers_of(reading)
+    for key, expected in true.items():
+        value = seen.get(key)
+        if (value is None) != (expected is None):
+            return f"{key} is {value}, not {expected}"
+        if value is None:
+            continue
+        a, b = np.asarray(value, dtype=float), np.asarray(expected, dtype=float)
+        if a.shape != b.shape or not np.abs(a - b).max(initial=0.0) <= TOLERANCES.get(key, 6e-3):
+            return f"{key} is {value}, not {expected}"
+    return None

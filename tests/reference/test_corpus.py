@@ -1,0 +1,43 @@
+"""Outputs of real runs, good ones and those that were brought into trouble: exactly the good ones are believed."""
+
+from pathlib import Path
+
+import pytest
+
+from alpot.reference.dft import RunFailed
+from tests.reference.dft_corpus import Case, cases, codes, unpack, wrong_number
+
+ALL = [case for code in codes() for case in cases(code)]
+GOOD = [case for case in ALL if case.failure is None]
+BAD = [case for case in ALL if case.failure is not None]
+
+
+def name_of(case: Case) -> str:
+    return f"{case.code}-{case.name}"
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert codes()
+    for code in codes():
+        assert len(cases(code)) >= 40
+
+
+@pytest.mark.parametrize("case", GOOD, ids=name_of)
+def test_good_outputs_are_believed(case: Case, tmp_path: Path) -> None:
+    unpack(case.files, tmp_path)
+    assert wrong_number(case.judge(tmp_path), case.numbers) is None
+
+
+@pytest.mark.parametrize("case", BAD, ids=name_of)
+def test_bad_outputs_have_the_right_class(case: Case, tmp_path: Path) -> None:
+    unpack(case.files, tmp_path)
+    with pytest.raises(RunFailed) as caught:
+        case.judge(tmp_path)
+    assert (caught.value.trouble.failure, caught.value.trouble.symptom) == (case.failure, case.symptom)
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if case.status != 0], ids=name_of)
+def test_a_launcher_that_hides_the_exit_status_makes_no_label(case: Case, tmp_path: Path) -> None:
+    unpack(case.files, tmp_path)
+    with pytest.raises(RunFailed):
+        case.judge(tmp_path, status=0)

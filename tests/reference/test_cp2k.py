@@ -1,0 +1,280 @@
+"""CP2K: its input, what becomes of damaged outputs, and labels of the real program against finite differences."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import fcc111
+from dft_codes import need, open_code, rattled
+
+from alpot.errors import ConfigError, FailureClass, ReferenceError
+from alpot.reference.box import with_box
+from alpot.reference.contract import check_reference_contract
+from alpot.reference.cp2k import Cp2k
+from alpot.reference.dft import DftReference
+from alpot.reference.dft_code import Calculation, OutputError
+from alpot.reference.kpoints import kpoint_grid
+from alpot.reference.ladder import Ladder, dotted_keys, is_below
+
+DATA = """
+# comment
+Al GTH-PBE-q3 GTH-PBE
+    2    1
+     0.45000000    1    -7.55476126
+     2
+     0.48743529    2     6.95993832    -1.88883584
+                                        2.43847659
+     0.56218949    1     1.86529857
+#
+Al SZV-MOLOPT-SR-GTH SZV-MOLOPT-SR-GTH-q3
+ 1
+ 2 0 1 4 1 1
+      1.212902319099  0.095248915182  0.017523273525
+      0.454181446881  0.238368062117  0.031530615904
+      0.242418503788 -0.551005849330 -0.395233201731
+      0.078268495175 -0.241350820340 -0.270737591969
+"""
+#: Cheap, and smooth enough for finite differences: noise of the energy is 1e-7 eV.
+CHEAP: dict[str, Any] = {
+    "cutoff": 1500.0,
+    "pseudopotentials": {"Al": "GTH-PBE"},
+    "basis": {"Al": "SZV-MOLOPT-SR-GTH"},
+    "kpoint_density": 6.0,
+    "arguments": {"FORCE_EVAL": {"DFT": {"MGRID": {"REL_CUTOFF": "[Ry] 40"}, "QS": {"EPS_DEFAULT": 1e-10}}}},
+}
+
+
+def arguments(**scf: Any) -> dict[str, Any]:
+    cheap = CHEAP["arguments"]["FORCE_EVAL"]["DFT"]
+    return {"FORCE_EVAL": {"DFT": {**cheap, "SCF": scf}}}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with CP2K's data, as far as aluminum needs them."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("GTH_POTENTIALS", "BASIS_MOLOPT"):
+        (folder / name).write_text(DATA)
+    return folder
+
+
+def calculation(reference: DftReference, atoms: Atoms, directory: Path) -> Calculation:
+    boxed = with_box(atoms)
+    return Calculation(
+        atoms=boxed,
+        directory=directory,
+        dft=reference.dft,
+        pseudopotentials={"Al": reference.code.find_pseudopotential("Al", reference.dft, Path())[0]},
+        arguments=reference.arguments,
+        kpoints=kpoint_grid(boxed, reference.dft.kpoints_per_length),
+    )
+
+
+def written(tmp_path: Path, data: Path, atoms: Atoms, **settings: Any) -> str:
+    reference = open_code("cp2k", **{**CHEAP, "pseudopotential_folder": str(data), **settings})
+    directory = tmp_path / "input"
+    directory.mkdir(exist_ok=True)
+    reference.code.write(calculation(reference, atoms, directory))
+    return (directory / "alpot.inp").read_text()
+
+
+def test_input(tmp_path: Path, data: Path) -> None:
+    text = written(tmp_path, data, rattled(1))
+    assert text == (Path(__file__).parent / "golden" / "cp2k.inp").read_text()
+    assert (tmp_path / "input" / "GTH").read_text().splitlines()[:2] == ["Al GTH-PBE", "    2    1"]
+
+
+def test_spin_charge_and_an_isolated_atom(tmp_path: Path, data: Path) -> None:
+    text = written(tmp_path, data, rattled(4), spin="collinear", magnetic_moments={"Al": 0.5}, charge=1.0)
+    assert "UKS T\n" in text
+    assert "MULTIPLICITY 4\n" in text  # 11 electrons, 3 of them unpaired rather than 2
+    assert "MAGNETIZATION 0.5\n" in text
+    assert "CHARGE 1\n" in text
+    atom = written(tmp_path, data, Atoms("Al"), smearing="none")
+    assert "MULTIPLICITY 2\n" in atom
+    assert "KPOINTS" not in atom
+    assert "ELECTRONIC_TEMPERATURE [K] 232." in atom
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"functional": "PBEE"}, "reference.dft.functional = 'PBEE'"),
+        ({"smearing": "cold"}, "reference.dft.smearing = 'cold'"),
+        ({"density_cutoff": 3000.0}, "density_cutoff"),
+        ({"charge": 0.5}, "whole number"),
+        ({"pseudopotentials": {}}, "no entry for Al"),
+        ({"pseudopotentials": {"Al": "GTH-PBE-q11"}}, "for Al they have GTH-PBE-q3, SZV-MOLOPT-SR-GTH"),
+        ({"basis": {"Al": "TZ"}}, "reference.dft.basis.Al = 'TZ'"),
+        ({"arguments": {"force_eval": {"dft": {"charge": 1}}}}, "in capitals"),
+        ({"arguments": {"GLOBAL": {"WALLTIME": "1\n&END GLOBAL"}}}, "more than a value"),
+        ({"arguments": {"GLOBAL": {"RUN_TYPE": "ENERGY"}}}, "GLOBAL.RUN_TYPE, which alpot decides"),
+        ({"arguments": arguments(EPS_SCF=1e-3)}, "reference.dft.scf_tolerance decides"),
+    ],
+)
+def test_refusals(tmp_path: Path, data: Path, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        written(tmp_path, data, rattled(1), **settings)
+    assert said in str(caught.value)
+
+
+def test_functionals_of_libxc(tmp_path: Path, data: Path) -> None:
+    text = written(tmp_path, data, rattled(1), functional="GGA_X_B86_R+GGA_C_PBE")
+    assert "&GGA_X_B86_R\n" in text
+    assert "&GGA_C_PBE\n" in text
+
+
+def test_the_level_of_theory_is_the_text_of_the_entries(data: Path) -> None:
+    def hashes() -> dict[str, str]:
+        reference = open_code("cp2k", **{**CHEAP, "pseudopotential_folder": str(data)})
+        return dict(reference.settings()["pseudopotentials"])
+
+    before = hashes()
+    (data / "GTH_POTENTIALS").write_text(DATA.replace("# comment", "# another comment"))
+    assert hashes() == before
+    (data / "GTH_POTENTIALS").write_text(DATA.replace("-7.55476126", "-7.55476127"))
+    assert hashes() != before
+
+
+def test_the_ladder_keeps_the_level_of_theory() -> None:
+    ladder = Ladder.of("cp2k")
+    assert {symptom.name for symptom in ladder.symptom} >= {"scf_not_converged", "too_few_bands", "cholesky"}
+    for rung in ladder.rung:
+        assert all(is_below(key, Cp2k.free) for key in dotted_keys(rung.change)), rung.why
+    tomllib.loads(files("alpot.reference").joinpath("ladders", "cp2k.toml").read_text("utf-8"))
+
+
+def test_a_program_that_is_killed(tmp_path: Path, data: Path) -> None:
+    program = tmp_path / "cp2k"
+    program.write_text("#!/bin/sh\necho ' **** PROGRAM STARTED AT'\nkill -9 $$\n")
+    program.chmod(0o755)
+    reference = open_code("cp2k", **{**CHEAP, "pseudopotential_folder": str(data), "program": str(program)})
+    with pytest.raises(ReferenceError) as caught:
+        reference.compute(rattled(1), tmp_path / "label")
+    assert caught.value.failure is FailureClass.OUT_OF_MEMORY
+
+
+# ------------------------------------------------------------------------------------------- with the program
+
+
+@pytest.fixture
+def cheap() -> DftReference:
+    need("cp2k.psmp", Cp2k.install)
+    return open_code("cp2k", **CHEAP)
+
+
+def test_a_label_and_what_damage_does_to_its_output(cheap: DftReference, tmp_path: Path) -> None:
+    """An atom is the cheapest label with spin; its files, cut or changed anywhere, give this label or none."""
+    result = cheap.compute(Atoms("Al"), tmp_path)
+    assert result.details["magnetic_moment"] == pytest.approx(1.0, abs=1e-6)
+    assert result.details["n_electrons"] == 3
+    assert result.stress is None
+    # No force acts on a lone atom, but for what the grid does to it.
+    assert np.abs(result.forces).max() < 0.02
+    frame = calculation(cheap, Atoms("Al"), tmp_path / "run-0")
+    sound = cheap.code.read(frame)
+    random = np.random.default_rng(0)
+    refused = 0
+    for name in (Cp2k.output, *Cp2k.witness):
+        file = frame.directory / name
+        whole = file.read_bytes()
+        damaged = [whole[: random.integers(len(whole))] for _ in range(20)]
+        damaged += [whole + whole, whole + whole[len(whole) // 2 :]]
+        digits = [place for place, byte in enumerate(whole) if chr(byte).isdigit()]
+        for place in random.choice(digits, size=60):
+            other = chr((whole[place] - ord("0") + random.integers(1, 10)) % 10 + ord("0")).encode()
+            damaged.append(whole[:place] + other + whole[place + 1 :])
+        for content in damaged:
+            file.write_bytes(content)
+            try:
+                seen = cheap.code.read(frame)
+            except OutputError:
+                refused += 1
+                continue
+            assert seen.energy == pytest.approx(sound.energy, abs=1e-8)
+            assert np.allclose(seen.forces, sound.forces, rtol=0, atol=1e-8)
+            assert seen.magnetic_moment == pytest.approx(1.0, abs=1e-6)
+            assert seen.smearing_energy == pytest.approx(sound.smearing_energy, abs=1e-7)
+        file.write_bytes(whole)
+    assert refused > 100
+
+
+@pytest.mark.slow
+def test_contract(cheap: DftReference) -> None:
+    # The grid makes translations cost half a meV/Å at this cutoff.
+    check_reference_contract(
+        lambda: open_code("cp2k", **CHEAP),
+        rattled(4),
+        force_tolerance=2e-3,
+        stress_tolerance=1e-3,
+        repeat_tolerance=1e-6,
+        displacement=5e-3,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_atoms", "n_kpoints"), [(1, 14), (2, 6), (8, 4)])
+def test_cells_of_all_sizes(cheap: DftReference, tmp_path: Path, n_atoms: int, n_kpoints: int) -> None:
+    result = cheap.compute(rattled(n_atoms), tmp_path)
+    assert result.details["n_kpoints"] == n_kpoints
+    assert result.energy / n_atoms == pytest.approx(-54.4, abs=1.5)
+    assert result.stress is not None
+    # What the grid does to the sum of the forces.
+    assert np.abs(result.forces.sum(axis=0)).max() < 0.01
+
+
+@pytest.mark.slow
+def test_a_slab(cheap: DftReference, tmp_path: Path) -> None:
+    slab = fcc111("Al", (1, 1, 2), a=4.05, vacuum=None)
+    slab.rattle(0.05, seed=2)
+    result = cheap.compute(slab, tmp_path)
+    assert result.stress is None
+    assert np.abs(result.forces.sum(axis=0)).max() < 0.02
+
+
+@pytest.mark.slow
+def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
+    """The ladder leads to the same label; where it ends, the failure is certain."""
+    expected = cheap.compute(rattled(2), tmp_path / "expected")
+    hurried = open_code("cp2k", **{**CHEAP, "arguments": arguments(MAX_SCF=4)})
+    result = hurried.compute(rattled(2), tmp_path / "hurried")
+    assert [step["after"] for step in result.details["ladder"]] == ["scf_not_converged"]
+    # Of an energy that is known to 1e-7 eV per atom, forces are known to the root of that.
+    assert result.energy == pytest.approx(expected.energy, abs=1e-6)
+    assert np.allclose(result.forces, expected.forces, rtol=0, atol=1e-4)
+
+    ladder = Ladder.of("cp2k")
+    hurried._ladder = ladder.model_copy(update={"rung": ()})
+    with pytest.raises(ReferenceError) as caught:
+        hurried.compute(rattled(2), tmp_path / "exhausted")
+    assert caught.value.failure is FailureClass.NOT_CONVERGED
+    assert caught.value.is_final
+
+    # The last rung alone: hot electrons first, whose wavefunctions the declared calculation starts from.
+    hot = next(rung for rung in ladder.rung if rung.before)
+    hurried._ladder = ladder.model_copy(update={"rung": (hot,)})
+    result = hurried.compute(rattled(2), tmp_path / "hot")
+    assert result.energy == pytest.approx(expected.energy, abs=1e-6)
+    assert len(list((tmp_path / "hot").iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_the_density_of_a_near_frame(cheap: DftReference, tmp_path: Path) -> None:
+    keeping = replace(cheap, keep_density=True)
+    near = rattled(2)
+    near.positions[0] += (0.01, 0.01, 0.01)
+    keeping.compute(rattled(2), tmp_path / "first")
+    again = keeping.compute(near, tmp_path / "again")
+    fresh = cheap.compute(near, tmp_path / "fresh")
+    assert again.details["ladder"] == []
+    assert again.details["scf_steps"] < fresh.details["scf_steps"]
+    assert again.energy == pytest.approx(fresh.energy, abs=1e-6)
+    assert np.allclose(again.forces, fresh.forces, rtol=0, atol=1e-4)
