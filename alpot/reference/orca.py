@@ -44,6 +44,7 @@ class Orca(DftCode):
     is_periodic = False
     starts_ranks = True
     output = "orca.out"
+    witness = ("orca.engrad",)
     restart = ("orca.gbw",)
     owned: ClassVar[dict[str, str]] = {
         "scf.tole": "reference.dft.scf_tolerance",

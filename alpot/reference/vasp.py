@@ -44,6 +44,7 @@ class Vasp(DftCode):
     install = "(a licence from vasp.at, and a build after vasp.at/wiki; then put vasp_std on the PATH)"
     smearing_default = "methfessel-paxton"
     output = "vasp.out"
+    witness = ("OUTCAR", "vasprun.xml", "OSZICAR")
     logs = ("OUTCAR",)
     restart = ("CHGCAR",)
     owned: ClassVar[dict[str, str]] = {

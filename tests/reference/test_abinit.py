@@ -80,7 +80,7 @@ prteig 0
 shiftk
 0.0 0.0 0.0
 toldfe 2e-07 eV
-tsmear 0.15 eV
+tsmear 0.27 eV
 vdw_xc 6
 #Definition of the unit cell
 acell
@@ -125,10 +125,10 @@ def test_input(psp: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_periodic_is_sampled_at_gamma_in_a_box(psp: Path, tmp_path: Path) -> None:
     lines = written(iron(tmp_path), Atoms("Fe2", positions=[(0, 0, 0), (0, 0, 2.0)]), tmp_path)
-    assert "1 1 1" in lines and any(line.endswith(" 14.00000000000000") for line in lines)
+    assert "1 1 1" in lines and float(lines[lines.index("rprim") + 3].split()[2]) >= 14.0
     assert "diemac 2.0" in lines  # the screening of a vacuum
     slab = Atoms("Fe", cell=[2.5, 2.5, 0], pbc=[True, True, False])
-    lines = written(iron(tmp_path), slab, tmp_path, number=1)
+    lines = written(iron(tmp_path, kpoint_density=30.0), slab, tmp_path, number=1)
     assert "12 12 1" in lines and not any("diemac" in line for line in lines)
 
 
@@ -235,7 +235,7 @@ def test_contract(program) -> None:
     )
 
 
-@pytest.mark.parametrize("n_atoms", [1, 2, 8])
+@pytest.mark.parametrize("n_atoms", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 def test_labels(program, n_atoms: int, tmp_path: Path) -> None:
     result = label(abinit(), Reference(code="abinit"), rattled(n_atoms), tmp_path)
     assert result.energy / n_atoms == pytest.approx(-62.6, abs=0.4)
@@ -253,6 +253,7 @@ def test_the_grid_of_k_points_is_as_asked(program, tmp_path: Path) -> None:
     assert abinit(kpoint_density=11.0).compute(rattled(4), tmp_path).details["n_kpoints"] == 14
 
 
+@pytest.mark.slow
 def test_a_slab_has_no_stress(program, tmp_path: Path) -> None:
     result = abinit().compute(fcc111("Al", (1, 1, 2), vacuum=4.0), tmp_path)
     assert result.stress is None and result.forces[0, 2] * result.forces[1, 2] < 0
@@ -279,20 +280,27 @@ def test_paw_and_two_elements(program, tmp_path: Path) -> None:
 
 
 def test_the_ladder_ends_in_the_declared_label(program, tmp_path: Path) -> None:
-    """Three steps and hardly any spare band do not suffice; rungs that allow more give what was declared."""
+    """Three steps do not suffice; the rung that allows more gives what an undisturbed calculation gives."""
     atoms = rattled(2)
     undisturbed = abinit().compute(atoms, tmp_path / "good")
-    disturbed = abinit({"nstep": 3}).compute(atoms, tmp_path / "steps")
+    disturbed = abinit({"nstep": 3}).compute(atoms, tmp_path / "bad")
     (step,) = disturbed.details["ladder"]
     assert step["after"] == "scf_not_converged" and step["change"]["nstep"] == 150
     # The tolerance of self-consistency is 2e-7 eV here; forces have an error of its square root.
     assert disturbed.energy == pytest.approx(undisturbed.energy, abs=2e-6)
     assert np.abs(disturbed.forces - undisturbed.forces).max() < 1e-3
-    narrow = abinit({"fband": 0.2}).compute(atoms, tmp_path / "bands")
+
+
+@pytest.mark.slow
+def test_more_bands_where_the_highest_is_not_empty(program, tmp_path: Path) -> None:
+    undisturbed = abinit().compute(rattled(2), tmp_path / "good")
+    narrow = abinit({"fband": 0.2}).compute(rattled(2), tmp_path / "bands")
     assert {step["after"] for step in narrow.details["ladder"]} == {"too_few_bands"}
+    # What the last hundredth of an electron in the band that is missing would add.
     assert narrow.energy == pytest.approx(undisturbed.energy, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_wide_smearing_prepares_but_the_label_has_its_own(program, tmp_path: Path, monkeypatch) -> None:
     """The last rung for self-consistency: only its preparatory run has another smearing."""
     reference = abinit({"nstep": 3})
@@ -324,6 +332,7 @@ def test_failures_have_their_class(program, tmp_path: Path) -> None:
     assert caught.value.failure is FailureClass.MISSING_PROGRAM
 
 
+@pytest.mark.slow
 def test_wavefunctions_are_a_start_for_the_next_frame(program, tmp_path: Path) -> None:
     atoms = rattled(2)
     reference = abinit()
@@ -368,3 +377,12 @@ def test_no_damaged_output_is_believed(program, tmp_path: Path) -> None:
     file.write_text(text)
     with pytest.raises(OutputError, match="another frame"):
         reference.code.read(reference.calculation(moved, tmp_path / "run-0"))
+
+
+def test_a_killed_program_is_no_label(psp: Path, tmp_path: Path) -> None:
+    program = tmp_path / "abinit"
+    program.write_text("#!/bin/sh\necho '.Version 9.6.2  of ABINIT' > abinit.abo\nkill -KILL $$\n")
+    program.chmod(0o755)
+    with pytest.raises(ReferenceError) as caught:
+        iron(tmp_path, program=str(program)).compute(Atoms("Fe", cell=[5, 5, 5], pbc=True), tmp_path / "run")
+    assert caught.value.failure is FailureClass.OUT_OF_MEMORY and not caught.value.is_final
