@@ -83,8 +83,6 @@ class Espresso(DftCode):
 
     def write(self, calculation: Calculation) -> None:
         """See ``DftCode``."""
-        # Under MPI the ranks get in each other's way when they make it.
-        (calculation.directory / "out").mkdir(exist_ok=True)
         if calculation.start_from is not None:
             shutil.copytree(calculation.start_from / "out", calculation.directory / "out", dirs_exist_ok=True)
         atoms = calculation.atoms.copy()

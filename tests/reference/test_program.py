@@ -56,7 +56,7 @@ def script(directory: Path, text: str, *arguments: str) -> list[str]:
 
 
 def run(directory: Path, text: str) -> Run:
-    return run_program(script(directory, text), directory, directory / "out")
+    return run_program(script(directory, text), directory, directory / "said")
 
 
 def lives(number: int) -> bool:
@@ -97,20 +97,20 @@ def test_what_it_says_is_kept(tmp_path: Path) -> None:
     run(
         tmp_path, "import sys\nprint('to out')\nprint('to err', file=sys.stderr)\nprint(sys.stdin.read() or 'no input')"
     )
-    assert (tmp_path / "out").read_text() == "to out\nno input\n"
+    assert (tmp_path / "said").read_text() == "to out\nno input\n"
     assert (tmp_path / STANDARD_ERROR).read_text() == "to err\n"
 
 
 def test_it_runs_in_its_directory_and_sees_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     run(tmp_path, "import os\nprint(os.getcwd(), os.environ['OMP_NUM_THREADS'])")
-    assert (tmp_path / "out").read_text() == f"{tmp_path.resolve()} 7\n"
+    assert (tmp_path / "said").read_text() == f"{tmp_path.resolve()} 7\n"
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     # setpriv says so with a status; without it the system raises.
     try:
-        status = run_program(["no-such-program"], tmp_path, tmp_path / "out").status
+        status = run_program(["no-such-program"], tmp_path, tmp_path / "said").status
     except FileNotFoundError:
         return
     assert status == 127
@@ -153,7 +153,7 @@ class Runs:
     is_cheap: bool = False
 
     def compute(self, atoms: Atoms, directory: Path) -> ReferenceResult:
-        run_program(self.command, directory, directory / "out")
+        run_program(self.command, directory, directory / "said")
         raise AssertionError("it should not end by itself")
 
 
@@ -179,7 +179,7 @@ def test_two_runs_at_once_do_not_end_each_other(tmp_path: Path) -> None:
     statuses: list[int] = []
     command = script(tmp_path, "import time\ntime.sleep(1.0)")
     slow = Thread(
-        target=lambda: statuses.append(run_program(command, tmp_path / "slow", tmp_path / "slow" / "out").status)
+        target=lambda: statuses.append(run_program(command, tmp_path / "slow", tmp_path / "slow" / "said").status)
     )
     slow.start()
     run(tmp_path, "pass")
@@ -191,7 +191,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from alpot.reference.program import run_program
-run_program(sys.argv[2:], Path(sys.argv[1]), Path(sys.argv[1]) / "out")
+run_program(sys.argv[2:], Path(sys.argv[1]), Path(sys.argv[1]) / "said")
 """
 
 
