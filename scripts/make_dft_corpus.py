@@ -59,6 +59,7 @@ class Bench:
         few_steps: arguments with which it runs out of electron steps.
         other_levels: changes to ``dft`` that its output shows.
         regions: where its output tells energy and forces, as regular expressions.
+        results: the file in which its results are, if that is not its standard output.
         own: cases that only this code has.
     """
 
@@ -68,6 +69,7 @@ class Bench:
     few_steps: dict[str, Any]
     other_levels: dict[str, dict[str, Any]]
     regions: dict[str, str]
+    results: str | None = None
     own: Callable[[], list[Case]] = list
 
 
@@ -136,6 +138,11 @@ def bad_cases(bench: Bench) -> list[Case]:
     levels = [
         Case(name=f"other-{name}", verdict=BAD_OUTPUT, ran_dft=change) for name, change in bench.other_levels.items()
     ]
+    second = [
+        Case(name="no-second-file", verdict=BAD_OUTPUT, after=_without_witness),
+        Case(name="empty-second-file", verdict=BAD_OUTPUT, after=_emptied_witness),
+        Case(name="half-second-file", verdict=BAD_OUTPUT, after=_halved_witness),
+    ]
     return [
         Case(name="few-steps", verdict=NOT_CONVERGED, symptom="scf_not_converged", ran_arguments=bench.few_steps),
         *killed,
@@ -159,9 +166,7 @@ def bad_cases(bench: Bench) -> list[Case]:
         Case(name="nan-forces", verdict=BAD_OUTPUT, after=_overwritten("forces", "NaN")),
         Case(name="stars", verdict=BAD_OUTPUT, after=_overwritten("forces", "********")),
         Case(name="empty-log", verdict=BAD_OUTPUT, after=_emptied_log),
-        Case(name="no-second-file", verdict=BAD_OUTPUT, after=_without_witness),
-        Case(name="empty-second-file", verdict=BAD_OUTPUT, after=_emptied_witness),
-        Case(name="half-second-file", verdict=BAD_OUTPUT, after=_halved_witness),
+        *(second if bench.results is None else []),
     ]
 
 
@@ -169,11 +174,11 @@ def bad_cases(bench: Bench) -> list[Case]:
 
 
 def _log(directory: Path) -> Path:
-    return directory / _current.reference.code.output
+    return directory / (_current.bench.results or _current.reference.code.output)
 
 
 def _witnesses(directory: Path) -> list[Path]:
-    return [directory / name for name in _current.reference.code.witness]
+    return [directory / name for name in _current.reference.code.witness if name != _current.bench.results]
 
 
 def _with_log_of(frame: Atoms, dft: dict[str, Any]) -> Callable[[Path, Path], None]:
@@ -334,6 +339,7 @@ BENCHES = {
             "cutoff": 200.0, "kpoint_density": 7.0, "smearing": "fermi-dirac",
             "pseudopotentials": {"Al": "Pseudodojo_nc_sr_04_pbe_standard_psp8/Al.psp8"},
         },
+        results="abinit.abo",
         arguments={"fband": 2.0},
         few_steps={"nstep": 3},
         other_levels={

@@ -31,7 +31,8 @@ def with_box(atoms: Atoms) -> Atoms:
     for axis in loose:
         others = [other for other in range(3) if other != axis]
         normal = np.cross(cell[others[0]], cell[others[1]])
-        normal /= np.linalg.norm(normal)
+        # Along the vector that was there: some codes refuse cells that are left-handed.
+        normal *= np.sign(normal @ cell[axis]) / np.linalg.norm(normal)
         height = abs(float(cell[axis] @ normal))
         along = atoms.positions @ normal
         needed = float(np.ceil(along.max() - along.min() - 1e-3) + _VACUUM)
