@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.reference.dft_corpus import codes
@@ -46,37 +47,31 @@ def _memory_disk() -> str | None:
 
 
 def _limit() -> None:
-    os.nice(10)
+    os.nice(5)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, used + _MEMORY))
 
 
-def fuzz(code: str, n: int, first: int, processes: int) -> dict[str, object]:
-    """Counts what came of ``n`` mutations of the outputs of a code."""
+def fuzz(code: str, n: int, first: int, processes: int) -> Iterator[dict[str, object]]:
+    """Counts what comes of ``n`` mutations of the outputs of a code, as far as they have got."""
     begin = time.monotonic()
     kinds: Counter[str] = Counter()
-    by_case: Counter[str] = Counter()
-    slowest, bad = 0.0, []
+    slowest = 0.0
     with multiprocessing.get_context("spawn").Pool(processes, _limit) as pool:
         jobs = [(code, number) for number in range(first, first + n, _CHUNK)]
-        for verdicts in pool.imap_unordered(read_chunk, jobs):
+        for verdicts in pool.imap(read_chunk, jobs):
             kinds.update(verdict.kind for verdict in verdicts)
-            by_case.update(verdict.case for verdict in verdicts)
             slowest = max(slowest, *(verdict.seconds for verdict in verdicts))
             for verdict in verdicts:
                 if verdict.kind not in _GOOD:
-                    bad.append(verdict)
                     print(f"{code}: {verdict}", flush=True)
-    wall = time.monotonic() - begin
-    print(f"{code}: {dict(kinds)}, {sum(kinds.values()) / wall:.0f}/s, slowest {slowest:.2f} s", flush=True)
-    return {
-        "mutations": sum(kinds.values()),
-        "first": first,
-        **{kind.replace(" ", "_"): kinds[kind] for kind in (*_GOOD, "wrong label", "exception", "slow")},
-        "outputs": dict(sorted(by_case.items())),
-        "per_second": round(sum(kinds.values()) / wall, 1),
-        "slowest_s": round(slowest, 3),
-    }
+            yield {
+                "mutations": kinds.total(),
+                "first": first,
+                **{kind.replace(" ", "_"): kinds[kind] for kind in (*_GOOD, "wrong label", "exception", "slow")},
+                "per_second": round(kinds.total() / (time.monotonic() - begin), 1),
+                "slowest_s": round(slowest, 3),
+            }
 
 
 def main() -> int:
@@ -91,9 +86,10 @@ def main() -> int:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     table = json.loads(_RESULT.read_text()) if _RESULT.exists() else {}
     for code in names:
-        found = fuzz(code, chosen.mutations // len(names), chosen.first, chosen.processes)
-        table[code] = {"commit": commit, "python": platform.python_version(), **found}
-        _RESULT.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+        for found in fuzz(code, chosen.mutations // len(names), chosen.first, chosen.processes):
+            table[code] = {"commit": commit, "python": platform.python_version(), **found}
+            _RESULT.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+        print(code, table[code], flush=True)
     is_sound = all(table[code][kind] == 0 for code in names for kind in ("wrong_label", "exception", "slow"))
     return 0 if is_sound else 1
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -58,6 +59,7 @@ class Bench:
         few_steps: arguments with which it runs out of electron steps.
         other_levels: changes to ``dft`` that its output shows.
         regions: where its output tells energy and forces, as regular expressions.
+        results: the file in which its results are, if that is not its standard output.
         own: cases that only this code has.
     """
 
@@ -67,6 +69,7 @@ class Bench:
     few_steps: dict[str, Any]
     other_levels: dict[str, dict[str, Any]]
     regions: dict[str, str]
+    results: str | None = None
     own: Callable[[], list[Case]] = list
 
 
@@ -135,6 +138,11 @@ def bad_cases(bench: Bench) -> list[Case]:
     levels = [
         Case(name=f"other-{name}", verdict=BAD_OUTPUT, ran_dft=change) for name, change in bench.other_levels.items()
     ]
+    second = [
+        Case(name="no-second-file", verdict=BAD_OUTPUT, after=_without_witness),
+        Case(name="empty-second-file", verdict=BAD_OUTPUT, after=_emptied_witness),
+        Case(name="half-second-file", verdict=BAD_OUTPUT, after=_halved_witness),
+    ]
     return [
         Case(name="few-steps", verdict=NOT_CONVERGED, symptom="scf_not_converged", ran_arguments=bench.few_steps),
         *killed,
@@ -158,9 +166,7 @@ def bad_cases(bench: Bench) -> list[Case]:
         Case(name="nan-forces", verdict=BAD_OUTPUT, after=_overwritten("forces", "NaN")),
         Case(name="stars", verdict=BAD_OUTPUT, after=_overwritten("forces", "********")),
         Case(name="empty-log", verdict=BAD_OUTPUT, after=_emptied_log),
-        Case(name="no-second-file", verdict=BAD_OUTPUT, after=_without_witness),
-        Case(name="empty-second-file", verdict=BAD_OUTPUT, after=_emptied_witness),
-        Case(name="half-second-file", verdict=BAD_OUTPUT, after=_halved_witness),
+        *(second if bench.results is None else []),
     ]
 
 
@@ -168,11 +174,11 @@ def bad_cases(bench: Bench) -> list[Case]:
 
 
 def _log(directory: Path) -> Path:
-    return directory / _current.reference.code.output
+    return directory / (_current.bench.results or _current.reference.code.output)
 
 
 def _witnesses(directory: Path) -> list[Path]:
-    return [directory / name for name in _current.reference.code.witness]
+    return [directory / name for name in _current.reference.code.witness if name != _current.bench.results]
 
 
 def _with_log_of(frame: Atoms, dft: dict[str, Any]) -> Callable[[Path, Path], None]:
@@ -306,7 +312,47 @@ BENCHES = {
         regions={"energy": r"^!.*$|<etot>.*?<", "forces": r"force =.*$|<forces(?s:.*?)</forces>"},
         own=_espresso_cases,
     ),
-}
+    "cp2k": Bench(
+        dft={
+            "cutoff": 1500.0, "kpoint_density": 6.0, "pseudopotentials": {"Al": "GTH-PBE"},
+            "basis": {"Al": "SZV-MOLOPT-SR-GTH"},
+        },
+        arguments={"FORCE_EVAL": {"DFT": {"MGRID": {"REL_CUTOFF": "[Ry] 40"}, "QS": {"EPS_DEFAULT": 1e-10}}}},
+        few_steps={"FORCE_EVAL": {"DFT": {"SCF": {"MAX_SCF": 3}}}},
+        other_levels={"cutoff": {"cutoff": 1300.0}, "width": {"smearing_width": 0.12}, "charge": {"charge": 1.0}},
+        regions={"energy": r"ENERGY\| Total.*$|E =.*$", "forces": r"^ +\d+ +\d+ +Al .*$|^ *Al .*$|^ *FORCES\|.*$"},
+    ),
+    "gpaw": Bench(
+        dft={"cutoff": 150.0, "kpoint_density": 6.0, "functional": "LDA", "pseudopotentials": {"Al": "paw"}},
+        few_steps={"maxiter": 3},
+        other_levels={
+            "cutoff": {"cutoff": 140.0},
+            "kpoints": {"kpoint_density": 4.0},
+            "width": {"smearing_width": 0.16},
+            "functional": {"functional": "PBE"},
+            "charge": {"charge": 1.0},
+        },
+        regions={"energy": r"^(Extrapolated|Free energy).*$", "forces": r"^ +\d+ Al .*$|\"forces\".*$"},
+    ),
+    "abinit": Bench(
+        dft={
+            "cutoff": 200.0, "kpoint_density": 7.0, "smearing": "fermi-dirac",
+            "pseudopotentials": {"Al": "Pseudodojo_nc_sr_04_pbe_standard_psp8/Al.psp8"},
+        },
+        results="abinit.abo",
+        arguments={"fband": 2.0},
+        few_steps={"nstep": 3},
+        other_levels={
+            "cutoff": {"cutoff": 180.0},
+            "kpoints": {"kpoint_density": 5.0},
+            "smearing": {"smearing": "gaussian"},
+            "width": {"smearing_width": 0.16},
+            "charge": {"charge": 1.0},
+            "spin": {"spin": "collinear"},
+        },
+        regions={"energy": r"^ *etotal +.*$|^total_energy_eV.*$", "forces": r"^ *fcart(?s:.*?)^ +[a-z]|^- \[.*$"},
+    ),
+}  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- running
@@ -445,7 +491,8 @@ def make(runner: Runner, case: Case) -> dict[str, Any] | None:
         "dft": {**runner.bench.dft, **case.dft},
         "arguments": dict(asked.arguments),
         "kpoints": list(asked.kpoints),
-        "pseudopotentials": runner.bench.pseudopotentials,
+        "pseudopotentials": runner.bench.pseudopotentials
+        or {key: text.replace(sys.prefix, "/environment") for key, text in asked.pseudopotentials.items()},
     }
     return {"name": case.name, "status": status, "failure": failure, "symptom": symptom, "declared": declared,
             "numbers": numbers}  # fmt: skip
@@ -457,7 +504,15 @@ def _keep(directory: Path, place: Path, names: Sequence[str]) -> None:
     for name in names:
         if (directory / name).is_file():
             (place / f"{name}.gz").parent.mkdir(parents=True, exist_ok=True)
-            (place / f"{name}.gz").write_bytes(gzip.compress((directory / name).read_bytes(), mtime=0))
+            content = (directory / name).read_bytes()
+            for local, word in _local(directory).items():
+                content = content.replace(local.encode(), word.encode())
+            (place / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
+
+
+def _local(directory: Path) -> dict[str, str]:
+    """What logs tell of this machine, and what stands there instead."""
+    return {str(directory): "/run", sys.prefix: "/environment", platform.node(): "node"}
 
 
 if __name__ == "__main__":

@@ -4,17 +4,18 @@ import gzip
 import json
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from alpot.config import Dft, Reference
-from alpot.reference.dft import DftReference, judged
+from alpot.config import Dft
+from alpot.reference.dft import judged
 from alpot.reference.dft_code import Calculation, DftCode, Reading
 from alpot.reference.ladder import Ladder
-from alpot.reference.registry import DFT_CODES, open_reference
+from alpot.reference.registry import DFT_CODES
 
 ROOT = Path(__file__).parent / "corpus"
 
@@ -54,12 +55,13 @@ class Case:
         given = dict(self.declared)
         frame = given.pop("frame")
         folder = ROOT / self.code
+        beside = {path.name for path in folder.iterdir()}
         return Calculation(
             atoms=Atoms(frame["symbols"], positions=frame["positions"], cell=frame["cell"], pbc=frame["pbc"]),
             directory=directory,
             dft=Dft(**given["dft"]),
             pseudopotentials={
-                symbol: str(folder / name) if (folder / name).is_file() else name
+                symbol: str(folder / name) if name in beside else name
                 for symbol, name in given["pseudopotentials"].items()
             },
             arguments=given["arguments"],
@@ -82,9 +84,9 @@ def unpack(files: dict[str, bytes], directory: Path) -> None:
 @cache
 def code_of(name: str) -> DftCode:
     """The adapter of a code."""
-    reference = open_reference(Reference(code=name, dft=Dft(cutoff=200.0)), base_directory=Path())
-    assert isinstance(reference, DftReference)
-    return reference.code
+    module, _, kind = DFT_CODES[name].partition(":")
+    adapter: DftCode = getattr(import_module(module), kind)()
+    return adapter
 
 
 def codes() -> list[str]:
