@@ -85,10 +85,11 @@ class _Course:
 
     def costs(self) -> dict[str, Any]:
         """Core-seconds (time on all cores that were held), CPU seconds, and memory in MB."""
+        memory = [run.peak_memory_MB for run in self.runs if run.peak_memory_MB is not None]
         return {
             "core_seconds": round(sum(run.wall_s for run in self.runs) * allotted_cores(), 3),
             "cpu_seconds": round(sum(run.cpu_s for run in self.runs), 3),
-            "peak_memory_MB": round(max((run.peak_memory_MB for run in self.runs), default=0.0), 1),
+            **({"peak_memory_MB": max(memory)} if memory else {}),
         }
 
 
