@@ -60,6 +60,7 @@ class Bench:
         other_levels: changes to ``dft`` that its output shows.
         regions: where its output tells energy and forces, as regular expressions.
         results: the file in which its results are, if that is not its standard output.
+        of_nan: the verdict on a frame that is none.
         own: cases that only this code has.
     """
 
@@ -70,6 +71,7 @@ class Bench:
     other_levels: dict[str, dict[str, Any]]
     regions: dict[str, str]
     results: str | None = None
+    of_nan: tuple[FailureClass, str | None] = (FailureClass.UNKNOWN, None)
     own: Callable[[], list[Case]] = list
 
 
@@ -155,7 +157,7 @@ def bad_cases(bench: Bench) -> list[Case]:
         Case(name="other-cell", verdict=BAD_OUTPUT, ran_frame=stretched),
         Case(name="permuted", verdict=BAD_OUTPUT, frame=rattled(4), ran_frame=permuted),
         Case(name="other-size", verdict=BAD_OUTPUT, ran_frame=rattled(4)),
-        Case(name="nan-positions", verdict=UNKNOWN, ran_frame=nan),
+        Case(name="nan-positions", verdict=bench.of_nan[0], symptom=bench.of_nan[1], ran_frame=nan),
         *levels,
         Case(name="log-of-other-frame", verdict=BAD_OUTPUT, after=_with_log_of(rattled(2, seed=2), {})),
         Case(name="log-of-other-cutoff", verdict=BAD_OUTPUT, after=_with_log_of(rattled(2), {"cutoff": 180.0})),
@@ -340,6 +342,7 @@ BENCHES = {
             "pseudopotentials": {"Al": "Pseudodojo_nc_sr_04_pbe_standard_psp8/Al.psp8"},
         },
         results="abinit.abo",
+        of_nan=(NOT_CONVERGED, "kpoint_symmetry"),
         arguments={"fband": 2.0},
         few_steps={"nstep": 3},
         other_levels={
@@ -348,7 +351,7 @@ BENCHES = {
             "smearing": {"smearing": "gaussian"},
             "width": {"smearing_width": 0.16},
             "charge": {"charge": 1.0},
-            "spin": {"spin": "collinear"},
+            "spin": {"spin": "collinear", "magnetic_moments": {"Al": 1.0}},
         },
         regions={"energy": r"^ *etotal +.*$|^total_energy_eV.*$", "forces": r"^ *fcart(?s:.*?)^ +[a-z]|^- \[.*$"},
     ),

@@ -17,7 +17,7 @@ from ase.units import Bohr, Hartree
 from alpot.config import Dft
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, in_lower_case
 from alpot.reference.pseudopotentials import folders_of, pseudopotential_file
-from alpot.reference.witnesses import agree, agreed
+from alpot.reference.witnesses import agree, agreed, as_declared
 
 _FUNCTIONALS = {
     "LDA": 7, "PBE": 11, "PBEsol": -116133, "RPBE": 15, "revPBE": 14, "SCAN": -263267, "r2SCAN": -497498,
@@ -144,15 +144,44 @@ class Abinit(DftCode):
         if log.is_file() and _OCCUPIED in log.read_text(errors="replace"):
             raise OutputError("the highest band of abinit is not empty")
         try:
+            self._check_level(text, calculation)
             reading = _of_echo(calculation, text)
             witness = _of_results(calculation, text)
         except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise OutputError(f"the output of abinit cannot be read: {type(error).__name__}: {error}") from error
+        if calculation.smearing()[0] != "none" and reading.smearing_energy is None:
+            raise OutputError("the output of abinit does not tell the entropy of the smearing")
         agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 2e-6)
         # The echo has 11 digits; and abinit converts its results with other constants than ASE.
         tolerance = 1e-6 + 2e-7 * abs(reading.energy)
         largest = float(np.abs(reading.forces).max(initial=0.0))
         return agreed(calculation, reading, witness, energy=tolerance, forces=1e-6 + 4e-7 * largest, stress=1e-7)
+
+    def _check_level(self, text: str, calculation: Calculation) -> None:
+        """The output repeats the settings."""
+        asked = {**self._variables(calculation), **in_lower_case(calculation.arguments)}
+        told = _variables_told(text)
+        as_declared("charge", told["charge"], float(asked["charge"]))
+        as_declared("occopt", told["occopt"], float(asked["occopt"]))
+        if "tsmear" in asked:
+            as_declared("tsmear in eV", told["tsmear"] * Hartree, float(asked["tsmear"]))
+        has_moments = calculation.has_spin and bool(calculation.moments.any())
+        as_declared("number of spin densities", told["nspden"], 2.0 if has_moments else 1.0)
+        # The echo after the calculation leaves out what is as usual.
+        last = dict(re.findall(r"^ +(nspden|occopt) +(\d+)$", text.split(_ECHO)[1], re.MULTILINE))
+        as_declared("number of spin densities", float(last.get("nspden", "1")), told["nspden"])
+        as_declared("occopt", float(last.get("occopt", "1")), told["occopt"])
+        functional = re.findall(r"^ +ixc +(-?\d+)$", text, re.MULTILINE)
+        as_declared("ixc", functional[-1] if functional else str(asked["ixc"]), str(asked["ixc"]))
+        mesh = re.findall(r"^ +kptrlatt +(.*)$", text, re.MULTILINE)
+        expected = " ".join(str(number) for number in np.diag(calculation.kpoints).flat)
+        as_declared("k-point grid", " ".join(mesh[-1].split()) if mesh else "1 0 0 0 1 0 0 0 1", expected)
+
+
+def _variables_told(text: str) -> dict[str, float]:
+    """Those of the tables ``dimensions`` and ``electrons`` before the calculation."""
+    tables = re.findall(r"^(?:dimensions|electrons): \{(.*)\}$", text, re.MULTILINE)
+    return {name: float(value) for name, value in re.findall(r"(\w+): +(\S+),", " ".join(tables))}
 
 
 def _of_echo(calculation: Calculation, text: str) -> Reading:

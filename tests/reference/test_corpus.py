@@ -37,7 +37,12 @@ def test_bad_outputs_have_the_right_class(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in BAD if case.status != 0], ids=name_of)
-def test_a_launcher_that_hides_the_exit_status_makes_no_label(case: Case, tmp_path: Path) -> None:
+def test_a_launcher_that_hides_the_exit_status_makes_no_wrong_label(case: Case, tmp_path: Path) -> None:
+    """It may have been killed when all was written."""
     unpack(case.files, tmp_path)
-    with pytest.raises(RunFailed):
-        case.judge(tmp_path, status=0)
+    try:
+        reading = case.judge(tmp_path, status=0)
+    except RunFailed:
+        return
+    right = next(good for good in GOOD if (good.code, good.declared) == (case.code, case.declared))
+    assert wrong_number(reading, right.numbers) is None
