@@ -298,7 +298,10 @@ def _espresso_cases() -> list[Case]:
 
 BENCHES = {
     "espresso": Bench(
-        dft={"functional": "LDA", "cutoff": 200.0, "kpoint_density": 8.0, "pseudopotentials": {"Al": "Al.pz-vbc.UPF"}},
+        dft={
+            "functional": "LDA", "cutoff": 200.0, "kpoint_density": 8.0, "smearing_width": 0.15,
+            "pseudopotentials": {"Al": "Al.pz-vbc.UPF"},
+        },
         pseudopotentials={"Al": "Al.UPF"},
         few_steps={"electrons": {"electron_maxstep": 2}},
         other_levels={

@@ -19,7 +19,7 @@ import psutil
 from alpot.reference import guard
 
 #: s until the memory of a program is looked at first, and at most between two looks.
-_FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.05, 10.0
+_FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.01, 10.0
 #: File beside the output that gets standard error.
 STANDARD_ERROR = "standard_error_of_program.txt"
 
@@ -33,7 +33,7 @@ class Run:
         wall_s: s.
         cpu_s: s, of all its processes on this machine.
         peak_memory_MB: MB, of all its processes on this machine together, as far as was seen: what it took after the
-            last look, at most a tenth of its time before, is missed. None for a program that ended within the first.
+            last look, at most a quarter of its time, is missed. None for a program that ended within the first.
     """
 
     status: int
@@ -100,7 +100,7 @@ def _watch_memory(process: subprocess.Popen[bytes]) -> float | None:
         while not select.select([watched], [], [], pause)[0]:
             marks = [_high_water_mark(member) for member in _family(process)]
             peak = max(peak or 0.0, round(sum(marks), 1))
-            pause = min(1.1 * pause, _LONGEST_PAUSE_S)
+            pause = min(1.3 * pause, _LONGEST_PAUSE_S)
     finally:
         os.close(watched)
     return peak

@@ -102,8 +102,8 @@ def _from_factory(
 def _from_dft_code(code: str, settings: Reference, base_directory: Path) -> DftReference:
     if settings.dft is None:
         raise ConfigError(
-            f"reference.code = {code!r} needs a table [reference.dft] with its level of theory: functional, cutoff of the"
-            " plane waves in eV, pseudopotentials (orca: basis); `alpot schema` lists all keys"
+            f"reference.code = {code!r} needs a table [reference.dft] with its level of theory: functional, cutoff of"
+            " the plane waves in eV, pseudopotentials (orca: basis); `alpot schema` lists all keys"
         )
     arguments, described = with_inputs(settings.arguments, base_directory)
     return DftReference(

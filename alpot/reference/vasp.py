@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
-from xml.etree import ElementTree
 
 import numpy as np
 from ase.calculators.vasp.create_input import GenerateVaspInput, format_kpoints, read_potcar_numbers_of_electrons
 from ase.io import ParseError, read
 from ase.io.vasp import write_vasp
 from ase.io.vasp_parsers.incar_writer import write_incar
+from defusedxml import ElementTree
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
@@ -152,7 +152,7 @@ class Vasp(DftCode):
 def _of_xml(calculation: Calculation) -> Reading:
     file = calculation.directory / "vasprun.xml"
     # ASE takes what there is of a torn file; this does not.
-    root = ElementTree.parse(file).getroot()
+    root = ElementTree.parse(file, forbid_dtd=True).getroot()
     frames: Any = read(file, index=":", format="vasp-xml")
     if len(frames) != 1 or len(root.findall("calculation")) != 1:
         raise OutputError(f"vasprun.xml holds {len(frames)} calculations")

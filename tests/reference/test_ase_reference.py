@@ -173,8 +173,8 @@ def test_failures_of_a_program(command: str, failure: FailureClass, aluminum: At
 
 
 def test_calculator_that_cannot_be_set_up() -> None:
-    reference = open_reference(Reference(code="espresso"), base_directory=Path())
-    with pytest.raises(UsageError, match="'espresso' cannot be set up"):
+    reference = open_reference(Reference(code="aims"), base_directory=Path())
+    with pytest.raises(UsageError, match="'aims' cannot be set up"):
         reference.check(["Al"])
 
 

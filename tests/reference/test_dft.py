@@ -169,9 +169,9 @@ def test_each_rung_is_recorded_and_changes_accumulate(tmp_path: Path) -> None:
         {"after": "cholesky", "why": "another method"},
     ]
     assert [run["arguments"] for run in inputs(tmp_path)] == [
-        {"beta": 0.7, "method": "fast", "width": 0.15},
-        {"beta": 0.2, "method": "fast", "width": 0.15},
-        {"beta": 0.2, "method": "slow", "width": 0.15},
+        {"beta": 0.7, "method": "fast", "width": 0.27},
+        {"beta": 0.2, "method": "fast", "width": 0.27},
+        {"beta": 0.2, "method": "slow", "width": 0.27},
     ]
 
 
@@ -183,8 +183,8 @@ def test_rungs_that_do_not_help_are_passed_over(tmp_path: Path) -> None:
 def test_a_preparatory_run_leaves_its_density_and_nothing_else(tmp_path: Path) -> None:
     """Its smearing is not the declared one: the label must come from the run after it."""
     result = moody("hot start").compute(rattled(2), tmp_path)
-    assert [run["arguments"]["width"] for run in inputs(tmp_path)] == [0.15, 0.15, 2.0, 0.15]
-    assert result.details["width"] == 0.15
+    assert [run["arguments"]["width"] for run in inputs(tmp_path)] == [0.27, 0.27, 2.0, 0.27]
+    assert result.details["width"] == 0.27
     assert result.details["from"] == "hot"
 
 
@@ -198,7 +198,8 @@ def test_an_exhausted_ladder_is_final_and_says_what_was_tried(tmp_path: Path) ->
     assert error.failure is FailureClass.NOT_CONVERGED
     assert error.is_final
     assert "scf_not_converged, in 3 ways" in str(error)
-    assert [step["why"] for step in error.details["ladder"]] == ["slower mixing", "hot electrons first"]
+    tried = [line for line in error.evidence.splitlines() if line.startswith("--- after")]
+    assert tried == [f"--- after scf_not_converged: {why}" for why in ("slower mixing", "hot electrons first")]
     assert "SCF NOT CONVERGED" in error.evidence
 
 

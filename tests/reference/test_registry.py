@@ -36,7 +36,7 @@ def opened(code: str, base: Path = Path(), **arguments: Any) -> Any:
         ("ase.calculators.emt:EMTT", {}, ConfigError, ["no class 'EMTT'", "did you mean 'EMT'"]),
         ("not_a_module:Class", {}, UsageError, ["'not_a_module'", "install"]),
         ("gpaw", {}, ConfigError, ["'gpaw'", "[reference.dft]", "pseudopotentials"]),
-        ("dftd4", {}, UsageError, ["'dftd4'", "install"]),
+        ("hotbit", {}, UsageError, ["'hotbit'", "install"]),
         ("ase.calculators.emt:EMT", {"directory": "x"}, ConfigError, ["may not set directory"]),
         ("ase.calculators.emt:EMT", {"file": "./none"}, ConfigError, ["'./none'", "there is no"]),
     ],
