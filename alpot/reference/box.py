@@ -31,8 +31,9 @@ def with_box(atoms: Atoms) -> Atoms:
     for axis in loose:
         others = [other for other in range(3) if other != axis]
         normal = np.cross(cell[others[0]], cell[others[1]])
-        normal /= np.linalg.norm(normal)
-        height = abs(float(cell[axis] @ normal))
+        # Outwards along the vector that it replaces: GPAW and CP2K stumble over cells with negative entries.
+        normal *= np.sign(cell[axis] @ normal) / np.linalg.norm(normal)
+        height = float(cell[axis] @ normal)
         along = atoms.positions @ normal
         needed = float(np.ceil(along.max() - along.min() - 1e-3) + _VACUUM)
         is_given = np.linalg.norm(atoms.cell.array[axis]) > 0
