@@ -15,6 +15,7 @@ from ase.build import fcc111
 from dft_codes import open_code, rattled
 
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
+from alpot.reference.box import with_box
 from alpot.reference.contract import check_reference_contract
 from alpot.reference.dft import DftReference
 from alpot.reference.dft_code import OutputError
@@ -220,3 +221,7 @@ def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
         hurried.compute(rattled(1), tmp_path / "exhausted")
     assert caught.value.failure is FailureClass.NOT_CONVERGED
     assert caught.value.is_final
+
+
+def test_the_box_of_an_atom_has_positive_vectors() -> None:
+    assert (with_box(Atoms("Al")).cell.array == 12.0 * np.eye(3)).all()
