@@ -38,7 +38,7 @@ def with_box(atoms: Atoms) -> Atoms:
         needed = float(np.ceil(along.max() - along.min() - 1e-3) + _VACUUM)
         is_given = np.linalg.norm(atoms.cell.array[axis]) > 0
         if not is_given or height < needed - 1.0:
-            cell[axis] = normal * needed
+            cell[axis] = normal * needed + 0.0  # no −0, which some inputs would show
     boxed.set_cell(cell)
     boxed.center(axis=loose)
     return boxed

@@ -32,6 +32,8 @@ def agree(what: str, first: ArrayLike | None, second: ArrayLike | None, toleranc
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise OutputError(f"two places in the output tell the {what} in the shapes {a.shape} and {b.shape}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):  # nor may a tolerance grow with what is not finite
+        raise OutputError(f"the output tells a {what} that is not finite")
     difference = np.abs(a - b).max(initial=0.0)
     if not difference <= tolerance:  # NaN is no agreement
         raise OutputError(f"two places in the output differ in the {what} by {difference:.3g}, above {tolerance:.3g}")

@@ -142,6 +142,13 @@ def test_atoms_that_were_wrapped_into_the_cell_are_the_same() -> None:
     judge(reading(atoms), reading(atoms, positions=wrapped), atoms)
 
 
+def test_what_is_not_finite_is_never_agreed_on() -> None:
+    """Not even where the tolerance is a share of it."""
+    for value in (float("inf"), float("nan")):
+        with pytest.raises(OutputError, match="not finite"):
+            agree("forces", [value], [1.0], value)
+
+
 def test_silence_is_no_agreement() -> None:
     agree("stress", None, None, 0.0)
     for pair in ((None, 1.0), (1.0, None), ([1.0], [1.0, 2.0])):
