@@ -39,7 +39,9 @@ def main() -> None:
         assert isinstance(reference, DftReference)
         frames = _chain(options.atoms, options.frames, step)
         steps, seconds, forces = _run(reference, frames)
-        kept_steps, kept_seconds, kept_forces = _run(replace(reference, keep_density=True), frames)
+        with tempfile.TemporaryDirectory() as folder:
+            keeping = replace(reference, densities=Path(folder) / "density")
+            kept_steps, kept_seconds, kept_forces = _run(keeping, frames)
         difference = np.abs(forces - kept_forces).max()
         print(f"{step:7.3f} {kept_steps / steps:11.2f} {kept_seconds / seconds:10.2f} {difference:12.1e}")
 

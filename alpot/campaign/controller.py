@@ -24,7 +24,7 @@ from alpot.campaign import events
 from alpot.campaign.apps import published_result
 from alpot.campaign.events import Task
 from alpot.campaign.executor import Executor, Platform, WorkerLostError
-from alpot.campaign.housekeeping import remove_spent, remove_superseded, sweep
+from alpot.campaign.housekeeping import remove_spent, remove_superseded, remove_worker_scratch, sweep
 from alpot.campaign.policy import PolicySettings, decide, is_lifted
 from alpot.campaign.presence import wait_for_orphans
 from alpot.campaign.state import BLAMELESS, State
@@ -136,6 +136,7 @@ class Controller:
                 with self.platform.executor(self.directory, self.subject) as executor:
                     self._resume(executor)
                     self._loop(executor)
+                remove_worker_scratch(self.directory)
         if self.state.finished is None:
             return Outcome("stopped", "stopped as asked; run it again to continue", self.state)
         if self.state.has_failed:

@@ -49,9 +49,15 @@ def sweep(directory: CampaignDirectory, state: State, ledger: Ledger) -> None:
     moved = [row for path, row in singles if row is not None and row.path != directory.relative(path)]
     remove_superseded(directory, moved)
     alive = {task.id for tasks in (state.tasks, *state.failed.values()) for task in tasks.values()}
+    remove_worker_scratch(directory)
     for folder in (directory.path / "tasks").glob("*/*"):
         if folder.name not in alive and _has_finished(folder):  # what has failed is kept: somebody may want to look
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_worker_scratch(directory: CampaignDirectory) -> None:
+    """Removes what workers kept for themselves; there are none any more."""
+    shutil.rmtree(directory.worker_scratch, ignore_errors=True)
 
 
 def _has_finished(folder: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -103,7 +102,8 @@ class DftReference:
         arguments: what is passed on in the code's own words.
         described: the same with hashes in place of files.
         base_directory: folder of the campaign file.
-        keep_density: start each calculation from the density of the one before, if that was of nearly the same frame.
+        densities: folder in which the density of each calculation is kept, for the next one to start from it if that
+            is of nearly the same frame; None: all start from the beginning.
             What is computed then depends on what was computed before, within the tolerance of self-consistency.
         is_cheap: never.
     """
@@ -113,7 +113,7 @@ class DftReference:
     arguments: Mapping[str, Any]
     described: Mapping[str, Any]
     base_directory: Path
-    keep_density: bool = False
+    densities: Path | None = None
     is_cheap: bool = False
     _kept: tuple[Atoms, Path] | None = field(default=None, init=False, repr=False)
 
@@ -168,8 +168,8 @@ class DftReference:
         """Computes one frame, climbing the ladder as far as it takes; see ``ReferenceCalculator.compute``."""
         course = _Course()
         calculation, reading = self._climb(atoms, directory, course)
-        if self.keep_density and self.code.restart:
-            self._keep(calculation)
+        if self.densities is not None and self.code.restart:
+            self._keep(calculation, self.densities)
         self._discard(calculation)
         has_stress = bool(atoms.pbc.all()) and reading.stress is not None
         return ReferenceResult(
@@ -181,7 +181,7 @@ class DftReference:
 
     def calculator(self, directory: Path) -> BaseCalculator:
         """An ASE calculator that starts from the density of its last calculation where that helps."""
-        return ReferenceAsCalculator(replace(self, keep_density=True), directory)
+        return ReferenceAsCalculator(replace(self, densities=directory / "density"), directory)
 
     # ---------------------------------------------------------------------------------------------- the ladder
 
@@ -285,7 +285,8 @@ class DftReference:
             return None
         former, directory = self._kept
         is_near = (
-            len(former) == len(atoms)
+            directory.is_dir()
+            and len(former) == len(atoms)
             and (former.numbers == atoms.numbers).all()
             and (former.pbc == atoms.pbc).all()
             and np.allclose(former.cell.array, atoms.cell.array, rtol=0, atol=1e-6)
@@ -293,21 +294,13 @@ class DftReference:
         )
         return directory if is_near else None
 
-    def _keep(self, calculation: Calculation) -> None:
-        place = self._keeping / "kept"
+    def _keep(self, calculation: Calculation, place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
+        place.mkdir(parents=True)
         for name in self.code.restart:
             if (calculation.directory / name).exists():
                 shutil.move(calculation.directory / name, place / name)
         self._kept = (calculation.atoms, place)
-
-    @cached_property
-    def _keeping(self) -> Path:
-        """A folder that lives as long as this object; task folders are removed earlier."""
-        folder = Path(tempfile.mkdtemp(prefix="alpot-density-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
 
     def _discard(self, calculation: Calculation) -> None:
         """Removes what is large of all runs."""

@@ -100,6 +100,11 @@ class CampaignDirectory:
         """The folder in which a task works."""
         return self.path / "tasks" / _name(kind) / _name(task_id)
 
+    @property
+    def worker_scratch(self) -> Path:
+        """Where workers keep what may serve their next tasks, each in a folder of its own; gone when they are."""
+        return self.path / "tasks" / "workers"
+
     def checkpoint_path(self, kind: str, task_id: str, draw: int) -> Path:
         """The saved state of a task that is not finished; shared by all attempts with the same random numbers."""
         return self.task_path(kind, task_id) / f"checkpoint-{draw}.h5"

@@ -6,8 +6,10 @@ It loads no torch: a node that only runs reference calculations need not wait fo
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from alpot.config import Reference
 from alpot.config_file import read_campaign
 from alpot.errors import FailureClass, ReferenceError
 from alpot.reference import CheapLevel, label, level_of_theory, open_cheap, open_reference
+from alpot.reference.dft import DftReference
 from alpot.reference.protocol import ReferenceCalculator
 from alpot.reference.variation import varied
 from alpot.store.directory import CampaignDirectory
@@ -83,7 +86,13 @@ class LabellingSubject:
         return make_label(self.directory, method, candidate, atoms, provenance, assignment.scratch)
 
     def _open(self, setting: str) -> Method:
-        return Method.open(self.settings, self.directory.source.parent, json.loads(setting))
+        varied = json.loads(setting)
+        method = Method.open(self.settings, self.directory.source.parent, varied)
+        if varied or not isinstance(method.reference, DftReference):
+            return method
+        # Structures of a file are often those of a trajectory: each is a start for the next one.
+        densities = self.directory.worker_scratch / f"{socket.gethostname()}-{os.getpid()}"
+        return replace(method, reference=replace(method.reference, densities=densities))
 
 
 def read_candidate(directory: CampaignDirectory, candidate: str) -> tuple[Atoms, dict[str, Any]]:

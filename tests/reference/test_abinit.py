@@ -337,7 +337,7 @@ def test_wavefunctions_are_a_start_for_the_next_frame(program, tmp_path: Path) -
     atoms = rattled(2)
     reference = abinit()
     fresh = reference.compute(atoms, tmp_path / "fresh")
-    reference.keep_density = True
+    reference.densities = tmp_path / "density"
     reference.compute(atoms, tmp_path / "first")
     chained = reference.compute(atoms, tmp_path / "second")
     assert chained.details["scf_steps"] < fresh.details["scf_steps"] and chained.details["ladder"] == []

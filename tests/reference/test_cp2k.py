@@ -254,12 +254,11 @@ def test_trouble_with_convergence(cheap: DftReference, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_density_of_a_near_frame(cheap: DftReference, tmp_path: Path) -> None:
-    keeping = replace(cheap, keep_density=True)
+    keeping = replace(cheap, densities=tmp_path / "density")
     near = rattled(2)
     near.positions[0] += (0.01, 0.01, 0.01)
     keeping.compute(rattled(2), tmp_path / "first")
     again = keeping.compute(near, tmp_path / "again")
-    keeping._keeping.cleanup()
     fresh = cheap.compute(near, tmp_path / "fresh")
     assert again.details["ladder"] == []
     assert again.details["scf_steps"] < fresh.details["scf_steps"]

@@ -249,7 +249,7 @@ def test_large_files_are_discarded(tmp_path: Path) -> None:
 
 
 def test_a_density_is_kept_for_a_near_frame_only(tmp_path: Path) -> None:
-    reference = moody("none", keep_density=True)
+    reference = moody("none", densities=tmp_path / "density")
 
     def origin(name: str, atoms: Atoms) -> str:
         return str(reference.compute(atoms, tmp_path / name).details["from"])
@@ -264,7 +264,7 @@ def test_a_density_is_kept_for_a_near_frame_only(tmp_path: Path) -> None:
 
 
 def test_a_density_that_misleads_is_left(tmp_path: Path) -> None:
-    reference = moody("bad density", keep_density=True)
+    reference = moody("bad density", densities=tmp_path / "density")
     reference.compute(rattled(2), tmp_path / "first")
     result = reference.compute(rattled(2), tmp_path / "second")
     assert [step["why"] for step in result.details["ladder"]] == ["start from atomic densities instead"]

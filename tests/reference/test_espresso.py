@@ -232,7 +232,7 @@ def test_a_density_is_a_start_for_the_next_frame(pw, tmp_path: Path) -> None:
     near.positions[0] += 0.004
     reference = espresso()
     fresh = reference.compute(near, tmp_path / "fresh")
-    reference.keep_density = True
+    reference.densities = tmp_path / "density"
     reference.compute(atoms, tmp_path / "first")
     chained = reference.compute(near, tmp_path / "second")
     assert chained.details["scf_steps"] < fresh.details["scf_steps"]
