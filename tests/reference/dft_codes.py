@@ -1,5 +1,6 @@
 """What tests with real density-functional codes share: frames, cheap settings, and how to find the programs."""
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -17,10 +18,20 @@ from alpot.reference.registry import open_reference
 def need(program: str, install: str) -> None:
     """Skips the test where a program is not installed; fails instead where all must be."""
     if shutil.which(program) is None:
-        reason = f"{program} is not installed: {install}"
-        if "ALPOT_REQUIRE_PROGRAMS" in os.environ:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _do_without(program, install)
+
+
+def need_gpaw() -> None:
+    """The same for the Python package."""
+    if importlib.util.find_spec("gpaw") is None:
+        _do_without("gpaw", "pip install 'alpot[gpaw]'")
+
+
+def _do_without(name: str, install: str) -> None:
+    reason = f"{name} is not installed: {install}"
+    if "ALPOT_REQUIRE_PROGRAMS" in os.environ:
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def rattled(n_atoms: int, seed: int = 1) -> Atoms:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import fcc111
-from dft_codes import open_code, rattled
+from dft_codes import need_gpaw, open_code, rattled
 
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference.box import with_box
@@ -124,11 +122,7 @@ def test_python_without_gpaw(tmp_path: Path, data: Path) -> None:
 
 @pytest.fixture
 def cheap() -> DftReference:
-    if find_spec("gpaw") is None:
-        reason = f"gpaw is not installed: {Gpaw.install}"
-        if "ALPOT_REQUIRE_PROGRAMS" in os.environ:
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need_gpaw()
     return open_code("gpaw", **CHEAP)
 
 
