@@ -195,12 +195,13 @@ def test_a_label_and_what_damage_does_to_its_output(cheap: DftReference, tmp_pat
 
 @pytest.mark.slow
 def test_contract(cheap: DftReference) -> None:
-    # The grid makes translations cost half a meV/Å at this cutoff.
+    # The grid makes translations cost half a meV/Å at this cutoff. The largest component of the stress is 0.14 eV/Å³, of
+    # which 1 % is allowed.
     check_reference_contract(
         lambda: open_code("cp2k", **CHEAP),
         rattled(4),
         force_tolerance=2e-3,
-        stress_tolerance=1e-3,
+        stress_tolerance=0.01 * 0.14,
         repeat_tolerance=1e-6,
         displacement=5e-3,
     )
