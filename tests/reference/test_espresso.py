@@ -48,6 +48,24 @@ def written(reference: DftReference, atoms: Atoms, folder: Path, *, number: int 
 # ------------------------------------------------------------------------------------------------------ the input
 
 
+@pytest.mark.parametrize(("moment", "bands"), [(0.0, 16), (2.0, 18)])
+def test_spins_of_an_insulator_are_those_of_the_moments(upf: Path, tmp_path: Path, moment: float, bands: int) -> None:
+    """pw.x refuses fixed occupations of two spins without their difference; the bands must hold the larger one."""
+    reference = open_code(
+        "espresso",
+        folder=tmp_path,
+        cutoff=500.0,
+        material="insulator",
+        pseudopotentials={"Fe": upf.name},
+        spin="collinear",
+        magnetic_moments={"Fe": moment},
+    )
+    atoms = Atoms("Fe2", positions=[(0, 0, 0), (1.4, 1.4, 1.4)], cell=[2.8, 2.8, 5.6], pbc=True)
+    lines = written(reference, atoms, tmp_path)
+    assert f"tot_magnetization = {2 * moment}" in lines
+    assert "occupations = 'fixed'" in lines and f"nbnd = {bands}" in lines
+
+
 def test_input(upf: Path, tmp_path: Path) -> None:
     reference = open_code(
         "espresso",
