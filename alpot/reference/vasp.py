@@ -33,6 +33,8 @@ _FUNCTIONALS = {
     name: {tag: value for tag, value in _DEFAULTS[name.lower()].items() if tag != "pp"}
     for name in ("LDA", "PBE", "PBEsol", "RPBE", "revPBE", "SCAN", "r2SCAN", "PBE0", "HSE06")
 }
+#: Said too where VASP would take them from the POTCAR, which may be one of another functional.
+_FUNCTIONALS["LDA"]["gga"], _FUNCTIONALS["PBE"]["gga"] = "CA", "PE"
 _VERSIONS = (".64", ".54", ".52", "")
 
 
