@@ -330,13 +330,15 @@ class Reference(Table):
         None,
         description="whether the energy of an isolated atom of each element is computed too, once per campaign, in"
         " addition to stopping.max_labels; it is recorded with the potential and never trained on. By default yes,"
-        " but for ani, whose weights know condensed phases only",
+        " but for ani, whose weights know condensed phases only, and with dft.charge, which is that of the cell",
     )
 
     @property
     def wants_isolated_atoms(self) -> bool:
         """Whether energies of isolated atoms are to be computed."""
-        return self.code != "ani" if self.isolated_atoms is None else self.isolated_atoms
+        if self.isolated_atoms is not None:
+            return self.isolated_atoms
+        return self.code != "ani" and not (self.dft is not None and self.dft.charge)
 
 
 # ---------------------------------------------------------------------------------------------- potential
