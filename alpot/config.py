@@ -268,7 +268,8 @@ class Dft(Table):
     )
     program: str | None = Field(
         None,
-        description="the code's program, if it is not on the PATH by its usual name; no part of the level of theory",
+        description="the code's program, if it is not on the PATH by its usual name; a path is relative to the campaign"
+        " file. No part of the level of theory",
     )
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -133,7 +134,7 @@ def _setup_folders(dft: Dft, base_directory: Path) -> list[Path]:
     if dft.pseudopotential_folder is not None:
         folders.insert(0, base_directory / Path(dft.pseudopotential_folder).expanduser())
     if dft.program is not None:
-        environment = Path(dft.program).expanduser().parent.parent
+        environment = Path(shutil.which(dft.program) or dft.program).parent.parent
         folders += environment.glob("lib/python3*/site-packages/gpaw_data/setups")
     else:
         data = find_spec("gpaw_data")

@@ -9,7 +9,7 @@ from ase.build import bulk, molecule
 from ase.units import Bohr, Hartree
 from dft_codes import open_code
 
-from alpot.errors import ConfigError, UsageError
+from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference import level_of_theory
 from alpot.reference.dft import DftReference
 from alpot.reference.dft_code import Calculation, OutputError
@@ -112,8 +112,10 @@ def test_what_it_cannot_do_is_named(changes, message: str, tmp_path: Path) -> No
 
 
 def test_crystals_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="orca computes without periodic boundaries; a frame has pbc"):
+    """One such frame among molecules is no reason to label none of them."""
+    with pytest.raises(ReferenceError, match="orca computes without periodic boundaries; the frame has pbc") as caught:
         written(orca(), bulk("O", "fcc", a=4.0), tmp_path)
+    assert caught.value.failure is FailureClass.UNPHYSICAL_GEOMETRY
 
 
 def test_check_knows_the_screen_reader(tmp_path: Path) -> None:
