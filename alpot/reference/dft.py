@@ -18,7 +18,7 @@ from ase.calculators.calculator import BaseCalculator
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference.box import with_box
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, smearing_of
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, at_zero_smearing, smearing_of
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
 from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
@@ -393,19 +393,3 @@ def _unknown(status: int, directory: Path) -> Trouble:
     if failure is FailureClass.UNKNOWN and status == 0:
         failure = FailureClass.BAD_OUTPUT
     return Trouble(failure.value, failure)
-
-
-def at_zero_smearing(free_energy: float, smearing_energy: float, kind: str) -> float:
-    """The energy extrapolated to zero smearing, eV.
-
-    E₀ = ((n + 1) F + E) / (n + 2) with E = F − (−TS), where n is the order of the smearing: 0 for Gaussian and
-    Fermi-Dirac smearing, 1 for Methfessel-Paxton's first order and cold smearing (Kresse and Furthmüller,
-    Computational Materials Science 6, 15 (1996), section 3).
-
-    Args:
-        free_energy: F in eV.
-        smearing_energy: −TS in eV.
-        kind: the smearing.
-    """
-    order = 1 if kind in ("methfessel-paxton", "cold") else 0
-    return free_energy - smearing_energy / (order + 2)

@@ -14,8 +14,8 @@ from ase.build import molecule
 
 from alpot.config import Dft, Reference
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
-from alpot.reference.dft import DftReference, at_zero_smearing
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.dft import DftReference
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, at_zero_smearing
 from alpot.reference.labelling import label
 from alpot.reference.ladder import Ladder, dotted_keys, is_below, merged
 from alpot.reference.protocol import level_of_theory
