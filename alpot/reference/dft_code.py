@@ -217,10 +217,11 @@ class DftCode(ABC):
 
     @abstractmethod
     def read(self, calculation: Calculation) -> Reading:
-        """What the finished calculation says, in its two places that must agree.
+        """What the finished calculation says, in its two places that must agree; asked for by ``believe`` only.
 
         Raises:
-            OutputError: it is not complete, not converged, or contradicts itself.
+            OutputError: it is not complete, not converged, or contradicts itself. In damaged files it may stumble over
+                anything else: ``believe`` names that.
         """
 
     def believe(self, calculation: Calculation) -> Reading:
@@ -242,10 +243,10 @@ class DftCode(ABC):
         except OSError as error:
             if error.errno in BROKEN_STORAGE:
                 raise
-            raise OutputError(f"the output of {self.program} cannot be read: {error}") from error
+            raise OutputError(f"the output of {self.name} cannot be read: {error}") from error
         except Exception as error:
             raise OutputError(
-                f"the output of {self.program} cannot be read: {type(error).__name__}: {str(error)[:200]}"
+                f"the output of {self.name} cannot be read: {type(error).__name__}: {str(error)[:200]}"
             ) from error
 
     def check(self, dft: Dft) -> None:  # noqa: B027 - most codes have nothing to add

@@ -191,7 +191,7 @@ def answered(reference: DftReference, folder: Path) -> tuple[Calculation, np.nda
 def test_output(tmp_path: Path) -> None:
     reference = orca()
     calculation, gradient = answered(reference, tmp_path)
-    reading = reference.code.read(calculation)
+    reading = reference.code.believe(calculation)
     assert reading.energy == pytest.approx(-76.381234567891 * Hartree, abs=1e-9)
     assert np.allclose(reading.forces, -gradient * Hartree / Bohr, atol=1e-9, rtol=0)
     assert reading.stress is None and reading.smearing_energy is None
@@ -225,7 +225,7 @@ def test_no_damaged_output_is_believed(name: str, old: str, new: str, tmp_path: 
     assert old in text
     (tmp_path / name).write_text(text.replace(old, new, 1))
     with pytest.raises(OutputError):
-        reference.code.read(calculation)
+        reference.code.believe(calculation)
 
 
 def test_torn_and_foreign_outputs_are_not_believed(tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ def test_torn_and_foreign_outputs_are_not_believed(tmp_path: Path) -> None:
         for torn in [*(text[:end] for end in range(0, len(text) - 40, 37)), text + text]:
             (tmp_path / name).write_text(torn)
             with pytest.raises(OutputError):
-                reference.code.read(calculation)
+                reference.code.believe(calculation)
         (tmp_path / name).write_text(text)
     moved = molecule("H2O")
     moved.rotate(10, "x")
     with pytest.raises(OutputError, match="another frame"):
-        reference.code.read(reference.calculation(moved, tmp_path))
+        reference.code.believe(reference.calculation(moved, tmp_path))
