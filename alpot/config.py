@@ -321,7 +321,9 @@ class Reference(Table):
     max_force: Positive = Field(
         50.0, description="a label with a larger force on any atom, in eV/Å, is rejected as unphysical"
     )
-    time_limit: Positive = Field(86400.0, description="wall time in s after which a reference calculation is ended")
+    time_limit: Positive = Field(
+        86400.0, description="wall time in s after which a reference calculation is ended, with all its ways of trying"
+    )
     attempts: int = Field(3, ge=1, description="how often a label is tried before it is rejected")
     cheap: CheapReference | None = Field(
         None,

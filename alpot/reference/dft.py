@@ -203,7 +203,7 @@ class DftReference:
                     course.climbed.append({"after": trouble.symptom, "why": "start from atomic densities instead"})
                     way = replace(way, start=None)
                     continue
-                found = self.ladder.next_rung(trouble, rung)
+                found = self.ladder.next_rung(trouble, rung, ranks=allotted_ranks(way.ranks))
                 if found is None:
                     raise self._given_up(failure, course) from failure.cause
                 rung, step = found, self.ladder.rung[found]

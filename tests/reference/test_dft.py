@@ -248,6 +248,12 @@ def test_memory_runs_out_with_many_ranks(tmp_path: Path, monkeypatch: pytest.Mon
     assert failure(reference, tmp_path / "again").failure is FailureClass.OUT_OF_MEMORY
 
 
+def test_one_rank_is_not_halved(tmp_path: Path) -> None:
+    """It would be the same calculation once more."""
+    assert failure(moody("memory on one rank"), tmp_path).failure is FailureClass.OUT_OF_MEMORY
+    assert len(inputs(tmp_path)) == 1
+
+
 # ------------------------------------------------------------------------------------------------- densities
 
 
