@@ -268,7 +268,8 @@ class Dft(Table):
     )
     program: str | None = Field(
         None,
-        description="the code's program, if it is not on the PATH by its usual name; no part of the level of theory",
+        description="the code's program, if it is not on the PATH by its usual name; a path is relative to the campaign"
+        " file. No part of the level of theory",
     )
 
     @model_validator(mode="after")
@@ -320,7 +321,9 @@ class Reference(Table):
     max_force: Positive = Field(
         50.0, description="a label with a larger force on any atom, in eV/Å, is rejected as unphysical"
     )
-    time_limit: Positive = Field(86400.0, description="wall time in s after which a reference calculation is ended")
+    time_limit: Positive = Field(
+        86400.0, description="wall time in s after which a reference calculation is ended, with all its ways of trying"
+    )
     attempts: int = Field(3, ge=1, description="how often a label is tried before it is rejected")
     cheap: CheapReference | None = Field(
         None,
@@ -330,13 +333,15 @@ class Reference(Table):
         None,
         description="whether the energy of an isolated atom of each element is computed too, once per campaign, in"
         " addition to stopping.max_labels; it is recorded with the potential and never trained on. By default yes,"
-        " but for ani, whose weights know condensed phases only",
+        " but for ani, whose weights know condensed phases only, and with dft.charge, which is that of the cell",
     )
 
     @property
     def wants_isolated_atoms(self) -> bool:
         """Whether energies of isolated atoms are to be computed."""
-        return self.code != "ani" if self.isolated_atoms is None else self.isolated_atoms
+        if self.isolated_atoms is not None:
+            return self.isolated_atoms
+        return self.code != "ani" and not (self.dft is not None and self.dft.charge)
 
 
 # ---------------------------------------------------------------------------------------------- potential

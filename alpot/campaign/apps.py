@@ -20,7 +20,15 @@ from alpot.campaign.deadline import deadline
 from alpot.campaign.events import Task
 from alpot.campaign.presence import at_work
 from alpot.campaign.subject import SUMMARIES, Assignment, Subject
-from alpot.errors import FailureClass, Interrupted, ReferenceError, StorageError, UsageError
+from alpot.errors import (
+    CampaignDirectoryError,
+    FailureClass,
+    Interrupted,
+    ReferenceError,
+    StorageError,
+    StructureError,
+    UsageError,
+)
 from alpot.store.checkpoint import Checkpoint
 from alpot.store.directory import CampaignDirectory
 from alpot.store.json_files import publish_json, read_json
@@ -132,13 +140,20 @@ def _explain(error: Exception) -> dict[str, Any]:
     if isinstance(error, ReferenceError):
         told = {"failure": error.failure, "message": error.message, "evidence": error.evidence or evidence}
         return told | {"is_final": error.is_final, "core_seconds": error.core_seconds}
-    failure = _of_the_machine(error)
+    failure = _of_the_machine(error) or _of_the_user(error)
     if failure is not None:
         return {"failure": failure, "message": str(error), "evidence": evidence}
     # Accelerators have memory errors of their own, and they are named like this.
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     failure = FailureClass.OUT_OF_MEMORY if is_memory else FailureClass.BUG
     return {"failure": failure, "message": f"{type(error).__name__}: {error}", "evidence": evidence}
+
+
+def _of_the_user(error: Exception) -> FailureClass | None:
+    """The class of what only the user can mend, such as a file that a reference needs; None if it is none."""
+    # A structure may be drawn better the next time, and a directory may be missing on one node alone.
+    is_local = isinstance(error, StructureError | CampaignDirectoryError)
+    return FailureClass.MISSING_PROGRAM if isinstance(error, UsageError) and not is_local else None
 
 
 def _of_the_machine(error: Exception) -> FailureClass | None:

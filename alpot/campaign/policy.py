@@ -194,7 +194,8 @@ def verdict(state: State, settings: PolicySettings, task: Task) -> Event:
             return events.task_abandoned(task.id, FailureClass.UNPHYSICAL_GEOMETRY, counts=False)
         del failures[FailureClass.MISSING_PROGRAM]
     if course.is_final or failures.total() >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
-        return events.task_abandoned(task.id, max(failures, key=lambda failure: failures[failure]), counts=True)
+        (reason, _), *_ = (failures or course.failures).most_common(1)
+        return events.task_abandoned(task.id, reason, counts=True)
     return events.task_started(task.again(afresh=course.afresh))
 
 

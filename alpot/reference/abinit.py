@@ -143,12 +143,9 @@ class Abinit(DftCode):
         log = calculation.directory / self.output
         if log.is_file() and _OCCUPIED in log.read_text(errors="replace"):
             raise OutputError("the highest band of abinit is not empty")
-        try:
-            self._check_level(text, calculation)
-            reading = _of_echo(calculation, text)
-            witness = _of_results(calculation, text)
-        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise OutputError(f"the output of abinit cannot be read: {type(error).__name__}: {error}") from error
+        self._check_level(text, calculation)
+        reading = _of_echo(calculation, text)
+        witness = _of_results(calculation, text)
         if calculation.smearing()[0] != "none" and reading.smearing_energy is None:
             raise OutputError("the output of abinit does not tell the entropy of the smearing")
         agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 2e-6)

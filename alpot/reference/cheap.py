@@ -17,7 +17,7 @@ from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.potential.baseline import Baseline
 from alpot.reference.labelling import label
 from alpot.reference.protocol import ReferenceCalculator, level_of_theory
-from alpot.reference.registry import open_reference
+from alpot.reference.registry import DFT_CODES, open_reference
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ def open_cheap(settings: Reference, *, base_directory: Path) -> CheapLevel | Non
     cheap = settings.cheap
     if cheap is None:
         return None
+    if cheap.code in DFT_CODES:
+        raise ConfigError(
+            f"reference.cheap.code = {cheap.code!r}: a density-functional code is not cheap; choose emt, lj, eam, ani"
+            " or another ASE calculator"
+        )
     named = Reference(code=cheap.code, arguments=cheap.arguments, time_limit=settings.time_limit)
     with _named():
         reference = open_reference(named, base_directory=base_directory)

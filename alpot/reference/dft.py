@@ -17,7 +17,7 @@ from ase.calculators.calculator import BaseCalculator
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference.box import with_box
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, smearing_of
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, at_zero_smearing, smearing_of
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
 from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
@@ -124,6 +124,12 @@ class DftReference:
                 raise ConfigError(f"reference.arguments sets {key}, which {setter} decides; set that instead")
         if self.code.is_periodic and self.dft.cutoff is None:
             raise ConfigError(f"reference.code = {self.name!r} needs reference.dft.cutoff in eV, e.g. cutoff = 400.0")
+        kind, _ = smearing_of(self.dft, self.code.smearing_default)
+        if kind == "none" and self.dft.smearing_width is not None:
+            raise ConfigError(
+                f"reference.dft.smearing_width = {self.dft.smearing_width:g} has no effect: {self.name!r} smears"
+                f" nothing with material = {self.dft.material!r}; name a reference.dft.smearing, or remove the width"
+            )
         if not self.code.is_periodic and self.dft.cutoff is not None:
             raise ConfigError(f"reference.dft.cutoff has no meaning for reference.code = {self.name!r}; remove it")
 
@@ -152,12 +158,7 @@ class DftReference:
         """Looks for program, pseudopotentials and elements; see ``ReferenceCalculator.check``."""
         for element in elements:
             self._pseudopotential(element)
-        program = self.dft.program or self.code.program
-        if shutil.which(program) is None:
-            raise UsageError(
-                f"reference {self.name!r} needs the program {program!r}, which is not on the PATH; install it with"
-                f" `{self.code.install}`, or say where it is in reference.dft.program"
-            )
+        self._program()
         self.code.check(self.dft)
         with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
             positions = [(3.0 * i, 0, 0) for i in range(len(elements))]
@@ -170,7 +171,7 @@ class DftReference:
         calculation, reading = self._climb(atoms, directory, course)
         if self.densities is not None and self.code.restart:
             self._keep(calculation, self.densities)
-        self._discard(calculation)
+        self._discard(directory)
         has_stress = bool(atoms.pbc.all()) and reading.stress is not None
         return ReferenceResult(
             energy=reading.energy,
@@ -196,12 +197,13 @@ class DftReference:
                 calculation = self.calculation(atoms, _next(directory, course), way)
                 return calculation, self._run(calculation, way, course)
             except RunFailed as failure:
+                self._discard(directory)  # or the rungs of large frames fill the disk
                 trouble = failure.trouble
                 if way.start is not None and not way.before:
                     course.climbed.append({"after": trouble.symptom, "why": "start from atomic densities instead"})
                     way = replace(way, start=None)
                     continue
-                found = self.ladder.next_rung(trouble, rung)
+                found = self.ladder.next_rung(trouble, rung, ranks=allotted_ranks(way.ranks))
                 if found is None:
                     raise self._given_up(failure, course) from failure.cause
                 rung, step = found, self.ladder.rung[found]
@@ -213,8 +215,7 @@ class DftReference:
         directory.mkdir(parents=True, exist_ok=True)
         self.code.write(calculation)
         output = directory / self.code.output
-        program = self.dft.program or self.code.program
-        command = self.code.command(calculation, shutil.which(program) or program)
+        command = self.code.command(calculation, self._program())
         if not self.code.starts_ranks:
             command = with_launcher(command, share=way.ranks)
         run = run_program(command, directory, output)
@@ -231,6 +232,17 @@ class DftReference:
             core_seconds=course.costs()["core_seconds"],
         )
 
+    def _program(self) -> str:
+        """The full path of the code's program; ``UsageError`` if it is not there."""
+        program = self.dft.program or self.code.program
+        found = shutil.which(program)
+        if found is None:
+            raise UsageError(
+                f"reference {self.name!r} needs the program {program!r}, which is not on the PATH; install it with"
+                f" `{self.code.install}`, or say where it is in reference.dft.program"
+            )
+        return found
+
     @cached_property
     def ladder(self) -> Ladder:
         """What is tried when a run fails."""
@@ -242,7 +254,10 @@ class DftReference:
         """A calculation of a frame as its code is asked for it; nothing is written yet."""
         way = way or _Way()
         if atoms.pbc.any() and not self.code.is_periodic:
-            raise ConfigError(f"{self.name} computes without periodic boundaries; a frame has pbc {atoms.pbc.tolist()}")
+            raise ReferenceError(
+                f"{self.name} computes without periodic boundaries; the frame has pbc {atoms.pbc.tolist()}",
+                failure=FailureClass.UNPHYSICAL_GEOMETRY,
+            )
         boxed = with_box(atoms)
         return Calculation(
             atoms=boxed,
@@ -302,9 +317,9 @@ class DftReference:
                 shutil.move(calculation.directory / name, place / name)
         self._kept = (calculation.atoms, place)
 
-    def _discard(self, calculation: Calculation) -> None:
+    def _discard(self, directory: Path) -> None:
         """Removes what is large of all runs."""
-        for run in calculation.directory.parent.glob("run-*"):
+        for run in directory.glob("run-*"):
             for name in self.code.restart:
                 path = run / name
                 if path.is_dir():
@@ -328,7 +343,11 @@ def judged(code: DftCode, ladder: Ladder, calculation: Calculation, status: int)
             raise OutputError(f"the program ended with status {status}")
         return code.believe(calculation)
     except OutputError as error:
-        trouble = ladder.diagnose(_said(code, calculation.directory)) or _unknown(status, calculation.directory)
+        trouble = (
+            _killed(status)
+            or ladder.diagnose(_said(code, calculation.directory))
+            or _unknown(status, calculation.directory)
+        )
         raise RunFailed(trouble, str(error), error, calculation.directory) from error
 
 
@@ -353,6 +372,12 @@ def _next(directory: Path, course: _Course) -> Path:
     return directory / f"run-{len(course.runs)}"
 
 
+def _killed(status: int) -> Trouble | None:
+    """Why somebody has killed the program itself, whatever warnings it had written before."""
+    failure = of_exit_status(status) if status < 0 else FailureClass.UNKNOWN
+    return None if failure is FailureClass.UNKNOWN else Trouble(failure.value, failure)
+
+
 def _unknown(status: int, directory: Path) -> Trouble:
     """What has happened where nothing was said: on a full disk a program cannot even say that."""
     failure = of_exit_status(status)
@@ -361,19 +386,3 @@ def _unknown(status: int, directory: Path) -> Trouble:
     if failure is FailureClass.UNKNOWN and status == 0:
         failure = FailureClass.BAD_OUTPUT
     return Trouble(failure.value, failure)
-
-
-def at_zero_smearing(free_energy: float, smearing_energy: float, kind: str) -> float:
-    """The energy extrapolated to zero smearing, eV.
-
-    E₀ = ((n + 1) F + E) / (n + 2) with E = F − (−TS), where n is the order of the smearing: 0 for Gaussian and
-    Fermi-Dirac smearing, 1 for Methfessel-Paxton's first order and cold smearing (Kresse and Furthmüller,
-    Computational Materials Science 6, 15 (1996), section 3).
-
-    Args:
-        free_energy: F in eV.
-        smearing_energy: −TS in eV.
-        kind: the smearing.
-    """
-    order = 1 if kind in ("methfessel-paxton", "cold") else 0
-    return free_energy - smearing_energy / (order + 2)

@@ -36,6 +36,22 @@ def smearing_of(dft: Dft, default: str) -> tuple[str, float]:
     return kind, dft.smearing_width or usual
 
 
+def at_zero_smearing(free_energy: float, smearing_energy: float, kind: str) -> float:
+    """The energy extrapolated to zero smearing, eV.
+
+    E₀ = ((n + 1) F + E) / (n + 2) with E = F − (−TS), where n is the order of the smearing: 0 for Gaussian and
+    Fermi-Dirac smearing, 1 for Methfessel-Paxton's first order and cold smearing (Kresse and Furthmüller,
+    Computational Materials Science 6, 15 (1996), section 3).
+
+    Args:
+        free_energy: F in eV.
+        smearing_energy: −TS in eV.
+        kind: the smearing.
+    """
+    order = 1 if kind in ("methfessel-paxton", "cold") else 0
+    return free_energy - smearing_energy / (order + 2)
+
+
 class OutputError(Exception):
     """An output is not that of a finished, converged calculation of the frame that was asked for."""
 
@@ -201,10 +217,11 @@ class DftCode(ABC):
 
     @abstractmethod
     def read(self, calculation: Calculation) -> Reading:
-        """What the finished calculation says, in its two places that must agree.
+        """What the finished calculation says, in its two places that must agree; asked for by ``believe`` only.
 
         Raises:
-            OutputError: it is not complete, not converged, or contradicts itself.
+            OutputError: it is not complete, not converged, or contradicts itself. In damaged files it may stumble over
+                anything else: ``believe`` names that.
         """
 
     def believe(self, calculation: Calculation) -> Reading:
@@ -226,10 +243,10 @@ class DftCode(ABC):
         except OSError as error:
             if error.errno in BROKEN_STORAGE:
                 raise
-            raise OutputError(f"the output of {self.program} cannot be read: {error}") from error
+            raise OutputError(f"the output of {self.name} cannot be read: {error}") from error
         except Exception as error:
             raise OutputError(
-                f"the output of {self.program} cannot be read: {type(error).__name__}: {str(error)[:200]}"
+                f"the output of {self.name} cannot be read: {type(error).__name__}: {str(error)[:200]}"
             ) from error
 
     def check(self, dft: Dft) -> None:  # noqa: B027 - most codes have nothing to add

@@ -120,6 +120,8 @@ class Espresso(DftCode):
             system |= {"occupations": "smearing", "smearing": smearing, "degauss": width / Rydberg}
         if calculation.has_spin:
             system["nspin"] = 2
+            if kind == "none":  # pw.x cannot find by itself how many electrons of each spin there are
+                system["tot_magnetization"] = float(calculation.moments.sum())
         electrons: dict[str, Any] = {
             "conv_thr": calculation.scf_tolerance / Rydberg, "mixing_beta": 0.7, "electron_maxstep": 100,
         }  # fmt: skip
@@ -135,7 +137,10 @@ class Espresso(DftCode):
     def _bands(calculation: Calculation) -> int:
         """pw.x's own rule for metals, which insulators that melt need too; more where the ladder says so."""
         occupied = 0.5 * _electrons(calculation)
-        spare = 0.0 if calculation.smearing()[0] == "none" else max(0.2 * occupied, 4.0)
+        if calculation.smearing()[0] == "none":
+            unpaired = abs(float(calculation.moments.sum())) if calculation.has_spin else 0.0
+            return math.ceil(occupied + 0.5 * unpaired)
+        spare = max(0.2 * occupied, 4.0)
         return math.ceil(occupied + spare * (1 + 4 * (calculation.bands - 1)))
 
     def command(self, calculation: Calculation, program: str) -> Sequence[str]:

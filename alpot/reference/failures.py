@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ase.calculators.calculator import BadConfiguration, CalculationFailed, EnvironmentError, ReadError, SCFError
 
-from alpot.errors import FailureClass, ReferenceError
+from alpot.errors import FailureClass, ReferenceError, UsageError
 
 #: Lines of traceback and of the code's newest file that are kept as evidence.
 EVIDENCE_LINES = 20
@@ -72,6 +72,12 @@ def as_reference_error(error: Exception, directory: Path, *, name: str) -> Refer
     """
     if isinstance(error, ReferenceError):
         return error
+    if isinstance(error, UsageError):  # no other frame would fare better before the user has mended it
+        return ReferenceError(
+            f"reference {name!r} cannot work here: {error}",
+            failure=FailureClass.MISSING_PROGRAM,
+            evidence=evidence(error, directory),
+        )
     failure = classify(error, directory)
     cause = str(error).strip() or "no message"
     message = f"reference {name!r} failed ({failure.value}): {type(error).__name__}: {cause}"

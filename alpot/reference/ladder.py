@@ -95,10 +95,12 @@ class Ladder(BaseModel):
                 return Trouble(failure.value, failure)
         return None
 
-    def next_rung(self, trouble: Trouble, after: int) -> int | None:
-        """The number of the next rung, beyond number ``after`` (−1: none yet), that may help."""
+    def next_rung(self, trouble: Trouble, after: int, *, ranks: int) -> int | None:
+        """Number of the next rung beyond ``after`` (−1: none yet) that may help; ``ranks``: of the run that failed."""
         for number in range(after + 1, len(self.rung)):
-            if {trouble.symptom, trouble.failure.value} & set(self.rung[number].on):
+            rung = self.rung[number]
+            is_the_same_again = ranks == 1 and set(rung.record()) <= {"why", "ranks"}
+            if {trouble.symptom, trouble.failure.value} & set(rung.on) and not is_the_same_again:
                 return number
         return None
 

@@ -106,9 +106,13 @@ def _from_dft_code(code: str, settings: Reference, base_directory: Path) -> DftR
             " the plane waves in eV, pseudopotentials (orca: basis); `alpot schema` lists all keys"
         )
     arguments, described = with_inputs(settings.arguments, base_directory)
+    dft = settings.dft
+    if dft.program is not None and "/" in dft.program:  # it runs elsewhere than where the campaign file is
+        program = (base_directory / Path(dft.program).expanduser()).absolute()
+        dft = dft.model_copy(update={"program": str(program)})
     return DftReference(
         code=_import(DFT_CODES[code], code)(),
-        dft=settings.dft,
+        dft=dft,
         arguments=arguments,
         described=described,
         base_directory=base_directory,

@@ -131,7 +131,7 @@ def make_label(
     if is_whole(path):
         made = read_label(path)
     else:
-        if method.cheap is not None:
+        if method.cheap is not None and not is_isolated_atom(atoms):  # in which nothing can be unphysical
             method.cheap.screen(atoms, scratch)
         result = label(method.reference, method.settings, atoms, scratch)
         seconds = result.details["wall_s"]

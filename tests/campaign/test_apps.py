@@ -12,6 +12,7 @@ from alpot.campaign.apps import published_result, run_task
 from alpot.campaign.events import Task
 from alpot.campaign.presence import at_work, wait_for_orphans
 from alpot.campaign.subject import SUMMARIES, Kind, LabelSummary, TrainSummary
+from alpot.errors import CampaignDirectoryError, ConfigError, StructureError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import storage_error
 from alpot.store.json_files import read_json
@@ -94,6 +95,17 @@ def test_a_summary_must_make_sense(directory, monkeypatch, summary, complaint):
 def test_a_subject_that_cannot_be_imported(directory, subject):
     result = run(directory, Task("label-000001", Kind.LABEL, {"candidate": "c"}), subject)
     assert result["status"] == "failed" and f"cannot import the subject {subject!r}" in result["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [(ConfigError, "missing_program"), (StructureError, "bug"), (CampaignDirectoryError, "bug")],
+)
+def test_what_only_the_user_can_mend_is_no_bug(directory, monkeypatch, error, failure):
+    """For example a pseudopotential that is not there on the worker; no other label would fare better."""
+    monkeypatch.setattr(FakeSubject, "score", lambda *_: (_ for _ in ()).throw(error("Al.UPF is not there")))
+    result = run(directory, Task("score-000001", Kind.SCORE, {"candidates": []}))
+    assert result["failure"] == failure and "Al.UPF is not there" in result["message"]
 
 
 def test_memory_errors_are_recognised(directory, monkeypatch):

@@ -5,7 +5,7 @@ from fake_campaign import InProcess, policy
 
 from alpot.campaign import events
 from alpot.campaign.events import Ending, Task
-from alpot.campaign.policy import PolicySettings, decide, is_lifted
+from alpot.campaign.policy import PolicySettings, decide, is_lifted, verdict
 from alpot.campaign.state import State, Waiting
 from alpot.campaign.subject import AssessSummary, Candidate, Kind
 from alpot.errors import FailureClass
@@ -219,7 +219,7 @@ def test_pools_are_filled_separately():
 
 
 @pytest.mark.parametrize(
-    ("failures", "verdict"),
+    ("failures", "expected"),
     [
         ([FailureClass.NOT_CONVERGED] * 2, "task_started"),
         ([FailureClass.NOT_CONVERGED] * 3, "not_converged"),
@@ -227,27 +227,28 @@ def test_pools_are_filled_separately():
         ([FailureClass.UNPHYSICAL_GEOMETRY], "unphysical_geometry"),
     ],
 )
-def test_verdicts_on_labels(failures, verdict):
+def test_verdicts_on_labels(failures, expected):
     state = waiting(running(), 1)
     failed(state, Kind.LABEL, {"candidate": "c0"}, *failures)
     event = decide(state, settings())
-    if verdict == "task_started":
-        assert event.kind == verdict
+    if expected == "task_started":
+        assert event.kind == expected
         assert event.payload["id"] == "label-000001" and event.payload["attempt"] == len(failures) + 1
     else:
-        assert event.kind == "task_abandoned" and event.payload["reason"] == verdict
-        assert event.payload["counts"] == (verdict != "unphysical_geometry")
+        assert event.kind == "task_abandoned" and event.payload["reason"] == expected
+        assert event.payload["counts"] == (expected != "unphysical_geometry")
         state.apply(event)
-        assert state.rejected == {verdict: 1} and not state.labelling
+        assert state.rejected == {expected: 1} and not state.labelling
 
 
-def test_a_label_for_which_all_has_been_tried_is_not_tried_again():
+@pytest.mark.parametrize("failure", [FailureClass.NOT_CONVERGED, FailureClass.MISSING_PROGRAM])
+def test_a_label_for_which_all_has_been_tried_is_not_tried_again(failure):
     state = waiting(running(), 1)
     task = Task("label-000001", Kind.LABEL, {"candidate": "c0"})
     state.apply(events.task_started(task))
-    state.apply(events.task_failed(task, FailureClass.NOT_CONVERGED, "message", is_final=True))
-    event = decide(state, settings())
-    assert event.kind == "task_abandoned" and event.payload["reason"] == "not_converged" and event.payload["counts"]
+    state.apply(events.task_failed(task, failure, "message", is_final=True))
+    event = verdict(state, settings(), task)
+    assert event.kind == "task_abandoned" and event.payload["reason"] == failure and event.payload["counts"]
 
 
 def test_what_kills_its_worker_three_times_is_quarantined():

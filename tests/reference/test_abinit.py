@@ -351,20 +351,20 @@ def test_no_damaged_output_is_believed(program, tmp_path: Path) -> None:
     calculation = reference.calculation(atoms, tmp_path / "run-0")
     file = tmp_path / "run-0" / "abinit.abo"
     text = file.read_text()
-    whole = reference.code.read(calculation)
+    whole = reference.code.believe(calculation)
     assert whole.energy == result.energy
 
     lines = text.splitlines(keepends=True)
     for torn in [*("".join(lines[:count]) for count in range(0, len(lines) - 5, 7)), text + text]:
         file.write_text(torn)
         with pytest.raises(OutputError):
-            reference.code.read(calculation)
+            reference.code.believe(calculation)
     rng = np.random.default_rng(0)
     digits = [place for place, letter in enumerate(text) if letter.isdigit()]
     for place in rng.choice(digits, 200, replace=False):
         file.write_text(text[:place] + str((int(text[place]) + 1 + rng.integers(8)) % 10) + text[place + 1 :])
         try:
-            seen = reference.code.read(calculation)
+            seen = reference.code.believe(calculation)
         except OutputError:
             continue
         assert seen.energy == pytest.approx(whole.energy, abs=1e-4)
@@ -376,7 +376,7 @@ def test_no_damaged_output_is_believed(program, tmp_path: Path) -> None:
     moved.positions[0] += 0.01
     file.write_text(text)
     with pytest.raises(OutputError, match="another frame"):
-        reference.code.read(reference.calculation(moved, tmp_path / "run-0"))
+        reference.code.believe(reference.calculation(moved, tmp_path / "run-0"))
 
 
 def test_a_killed_program_is_no_label(psp: Path, tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def screened(reference: Reference, atoms: Atoms, directory: Path) -> ReferenceEr
     return caught.value
 
 
+def test_a_density_functional_code_is_not_cheap(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reference\.cheap\.code = 'espresso': .* is not cheap; choose emt"):
+        open_cheap(settings(code="espresso", arguments={}), base_directory=tmp_path)
+
+
 def test_there_may_be_none(tmp_path: Path) -> None:
     assert open_cheap(Reference(code="emt"), base_directory=tmp_path) is None
 

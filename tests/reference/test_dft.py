@@ -14,13 +14,13 @@ from ase.build import molecule
 
 from alpot.config import Dft, Reference
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
-from alpot.reference.dft import DftReference, at_zero_smearing
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.dft import DftReference
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, at_zero_smearing
 from alpot.reference.labelling import label
 from alpot.reference.ladder import Ladder, dotted_keys, is_below, merged
 from alpot.reference.protocol import level_of_theory
 from alpot.reference.registry import DFT_CODES
-from tests.reference.dft_codes import rattled
+from tests.reference.dft_codes import open_code, rattled
 
 #: A program that has its troubles: it reads what it should do, and writes what came of it.
 PROGRAM = """
@@ -41,11 +41,13 @@ if trouble == "bands" and asked["bands"] < 1.4: fails("TOO FEW BANDS", 2)
 if trouble == "memory" and int(sys.argv[1]) > 2: fails("Cannot allocate memory", 1)
 if trouble == "bad density" and density: fails("SCF NOT CONVERGED")
 if trouble == "always": fails("SCF NOT CONVERGED")
+if trouble == "memory on one rank": print("CHOLESKY FAILED", flush=True); os.kill(os.getpid(), 9)
 if trouble == "crash": os.kill(os.getpid(), 11)
 if trouble == "silence": fails("", 0)
 pathlib.Path("density").write_text("hot" if asked["arguments"]["width"] >= 1 else "cold")
 pathlib.Path("wavefunctions").mkdir(exist_ok=True)
 pathlib.Path("wavefunctions/large").write_bytes(bytes(100000))
+if trouble == "late": fails("SCF NOT CONVERGED")
 print(json.dumps({"energy": -1.0, "width": asked["arguments"]["width"], "from": density}))
 print("DONE")
 """
@@ -213,6 +215,12 @@ def test_troubles_without_a_name_may_be_tried_again(trouble: str, expected: Fail
     assert len(inputs(tmp_path)) == 1
 
 
+def test_what_the_kernel_has_killed_is_no_matter_of_the_warnings_before(tmp_path: Path) -> None:
+    error = failure(moody("memory on one rank"), tmp_path)
+    assert error.failure is FailureClass.OUT_OF_MEMORY
+    assert not error.is_final
+
+
 @pytest.mark.parametrize(("prefix", "ranks"), [(["env", "LAUNCHED=1"], "4"), (["env", "LAUNCHED={ranks}"], "8")])
 def test_costs_are_those_of_all_runs(
     prefix: list[str], ranks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -240,11 +248,18 @@ def test_memory_runs_out_with_many_ranks(tmp_path: Path, monkeypatch: pytest.Mon
     assert failure(reference, tmp_path / "again").failure is FailureClass.OUT_OF_MEMORY
 
 
+def test_one_rank_is_not_halved(tmp_path: Path) -> None:
+    """It would be the same calculation once more."""
+    assert failure(moody("memory on one rank"), tmp_path).failure is FailureClass.OUT_OF_MEMORY
+    assert len(inputs(tmp_path)) == 1
+
+
 # ------------------------------------------------------------------------------------------------- densities
 
 
 def test_large_files_are_discarded(tmp_path: Path) -> None:
-    moody("mixing").compute(rattled(2), tmp_path)
+    moody("mixing").compute(rattled(2), tmp_path / "good")
+    failure(moody("late"), tmp_path / "bad")
     assert not [path for path in tmp_path.rglob("*") if path.name in ("density", "wavefunctions")]
 
 
@@ -292,6 +307,35 @@ def test_a_missing_program_is_found_before_anything_is_spent() -> None:
     reference.dft = reference.dft.model_copy(update={"program": "no-such-program"})
     with pytest.raises(UsageError, match=r"'no-such-program'.*install it with `nothing`"):
         reference.check(["Al"])
+
+
+@pytest.mark.parametrize("prefix", [[], ["env"]])
+def test_a_program_that_is_missing_on_the_worker_is_named(
+    prefix: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPOT_LAUNCHER", json.dumps(prefix))
+    reference = moody("none")
+    reference.dft = reference.dft.model_copy(update={"program": "no-such-program"})
+    with pytest.raises(ReferenceError, match=r"'no-such-program'.*install it with `nothing`") as caught:
+        label(reference, Reference(code="espresso"), rattled(2), tmp_path)
+    assert caught.value.failure is FailureClass.MISSING_PROGRAM
+
+
+def test_a_program_beside_the_campaign_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("#!/bin/sh\n")
+    (tmp_path / "pw").chmod(0o755)
+    upf = {"Al": "Al.UPF"}
+    (tmp_path / "Al.UPF").write_text('<PP_HEADER element="Al" z_valence="3.0"/>')
+    reference = open_code("espresso", folder=tmp_path, cutoff=100.0, pseudopotentials=upf, program="./pw")
+    reference.check(["Al"])
+    elsewhere = open_code("espresso", folder=tmp_path, cutoff=100.0, pseudopotentials=upf)
+    assert level_of_theory(reference) == level_of_theory(elsewhere)
+
+
+def test_a_width_without_smearing_is_refused() -> None:
+    dft = Dft(cutoff=100.0, material="insulator", smearing_width=0.1)
+    with pytest.raises(ConfigError, match=r"smearing_width = 0\.1 has no effect.*material = 'insulator'"):
+        DftReference(Moody(), dft, {}, {}, Path())
 
 
 def test_molecules_have_no_stress(tmp_path: Path) -> None:

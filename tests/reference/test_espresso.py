@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import fcc111, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.units import Rydberg
 from dft_codes import need, open_code, rattled
 
@@ -46,6 +46,24 @@ def written(reference: DftReference, atoms: Atoms, folder: Path, *, number: int 
 
 
 # ------------------------------------------------------------------------------------------------------ the input
+
+
+@pytest.mark.parametrize(("moment", "bands"), [(0.0, 16), (2.0, 18)])
+def test_spins_of_an_insulator_are_those_of_the_moments(upf: Path, tmp_path: Path, moment: float, bands: int) -> None:
+    """pw.x refuses fixed occupations of two spins without their difference; the bands must hold the larger one."""
+    reference = open_code(
+        "espresso",
+        folder=tmp_path,
+        cutoff=500.0,
+        material="insulator",
+        pseudopotentials={"Fe": upf.name},
+        spin="collinear",
+        magnetic_moments={"Fe": moment},
+    )
+    atoms = Atoms("Fe2", positions=[(0, 0, 0), (1.4, 1.4, 1.4)], cell=[2.8, 2.8, 5.6], pbc=True)
+    lines = written(reference, atoms, tmp_path)
+    assert f"tot_magnetization = {2 * moment}" in lines
+    assert "occupations = 'fixed'" in lines and f"nbnd = {bands}" in lines
 
 
 def test_input(upf: Path, tmp_path: Path) -> None:
@@ -189,6 +207,37 @@ def test_slab_and_molecule_have_no_stress(pw, tmp_path: Path) -> None:
 def test_an_isolated_atom_is_magnetic(pw, tmp_path: Path) -> None:
     details = espresso().compute(Atoms("Al", cell=[10, 10, 10]), tmp_path).details
     assert details["magnetic_moment"] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("smearing", "widths"), [("cold", (0.8, 1.2)), ("gaussian", (0.8, 1.2)), ("fermi-dirac", (0.3, 0.4))]
+)
+def test_two_widths_have_the_same_energy_at_zero_smearing(
+    pw, smearing: str, widths: tuple[float, float], tmp_path: Path
+) -> None:
+    """With all k points that it takes; what is left, 0.4 meV at most, is of the next order in the width."""
+    results = [
+        espresso(smearing=smearing, smearing_width=width, kpoint_density=60.0).compute(
+            bulk("Al", a=4.05), tmp_path / f"{width}"
+        )
+        for width in widths
+    ]
+    free = [result.energy for result in results]
+    at_zero = [result.details["energy_at_zero_smearing"] for result in results]
+    assert abs(free[0] - free[1]) > 3e-3
+    assert at_zero[0] == pytest.approx(at_zero[1], abs=6e-4)  # the formula of another order is off by 1 meV and more
+
+
+def test_two_spins_of_an_insulator(pw, tmp_path: Path) -> None:
+    pseudopotentials = {"H": "H.pz-vbc.UPF"}
+    moments = {"H": 1.0}
+    reference = espresso(
+        smearing=None, smearing_width=None, material="insulator", spin="collinear", magnetic_moments=moments,
+        pseudopotentials=pseudopotentials,
+    )  # fmt: skip
+    atoms = Atoms("H2", positions=[(0, 0, 0), (0, 0, 1.5)], cell=[4, 4, 5], pbc=True)
+    assert reference.compute(atoms, tmp_path).details["magnetic_moment"] == pytest.approx(2.0, abs=1e-6)
 
 
 def test_the_ladder_ends_in_the_declared_label(pw, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import FileIOCalculator, ReadError, SCFError
 
 from alpot.config import Reference
-from alpot.errors import FailureClass, ReferenceError
+from alpot.errors import ConfigError, FailureClass, ReferenceError
 from alpot.reference import ReferenceResult, label, open_reference
 from alpot.reference.ase_reference import AseReference
 from alpot.reference.failures import classify
@@ -117,6 +117,7 @@ def test_labels_outside_the_main_thread(aluminum: Atoms, tmp_path: Path) -> None
         (FileNotFoundError(2, "no", "pw.x"), FailureClass.MISSING_PROGRAM),
         (subprocess.CalledProcessError(127, "pw.x"), FailureClass.MISSING_PROGRAM),
         (subprocess.CalledProcessError(-9, "pw.x"), FailureClass.OUT_OF_MEMORY),
+        (ConfigError("no"), FailureClass.MISSING_PROGRAM),
         (ZeroDivisionError("why"), FailureClass.UNKNOWN),
     ],
 )

@@ -9,7 +9,7 @@ from ase.build import bulk, molecule
 from ase.units import Bohr, Hartree
 from dft_codes import open_code
 
-from alpot.errors import ConfigError, UsageError
+from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference import level_of_theory
 from alpot.reference.dft import DftReference
 from alpot.reference.dft_code import Calculation, OutputError
@@ -112,8 +112,10 @@ def test_what_it_cannot_do_is_named(changes, message: str, tmp_path: Path) -> No
 
 
 def test_crystals_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="orca computes without periodic boundaries; a frame has pbc"):
+    """One such frame among molecules is no reason to label none of them."""
+    with pytest.raises(ReferenceError, match="orca computes without periodic boundaries; the frame has pbc") as caught:
         written(orca(), bulk("O", "fcc", a=4.0), tmp_path)
+    assert caught.value.failure is FailureClass.UNPHYSICAL_GEOMETRY
 
 
 def test_check_knows_the_screen_reader(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def answered(reference: DftReference, folder: Path) -> tuple[Calculation, np.nda
 def test_output(tmp_path: Path) -> None:
     reference = orca()
     calculation, gradient = answered(reference, tmp_path)
-    reading = reference.code.read(calculation)
+    reading = reference.code.believe(calculation)
     assert reading.energy == pytest.approx(-76.381234567891 * Hartree, abs=1e-9)
     assert np.allclose(reading.forces, -gradient * Hartree / Bohr, atol=1e-9, rtol=0)
     assert reading.stress is None and reading.smearing_energy is None
@@ -223,7 +225,7 @@ def test_no_damaged_output_is_believed(name: str, old: str, new: str, tmp_path: 
     assert old in text
     (tmp_path / name).write_text(text.replace(old, new, 1))
     with pytest.raises(OutputError):
-        reference.code.read(calculation)
+        reference.code.believe(calculation)
 
 
 def test_torn_and_foreign_outputs_are_not_believed(tmp_path: Path) -> None:
@@ -234,9 +236,9 @@ def test_torn_and_foreign_outputs_are_not_believed(tmp_path: Path) -> None:
         for torn in [*(text[:end] for end in range(0, len(text) - 40, 37)), text + text]:
             (tmp_path / name).write_text(torn)
             with pytest.raises(OutputError):
-                reference.code.read(calculation)
+                reference.code.believe(calculation)
         (tmp_path / name).write_text(text)
     moved = molecule("H2O")
     moved.rotate(10, "x")
     with pytest.raises(OutputError, match="another frame"):
-        reference.code.read(reference.calculation(moved, tmp_path))
+        reference.code.believe(reference.calculation(moved, tmp_path))

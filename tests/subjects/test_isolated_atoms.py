@@ -106,8 +106,14 @@ def test_a_campaign_without(tmp_path):
 
 @pytest.mark.parametrize(
     ("table", "wanted"),
-    [('code = "emt"', True), ('code = "ani"', False), ('code = "ani"\nisolated_atoms = true', True)],
+    [
+        ('code = "emt"', True),
+        ('code = "ani"', False),
+        ('code = "ani"\nisolated_atoms = true', True),
+        ('code = "espresso"\ndft = {cutoff = 400.0}', True),
+        ('code = "espresso"\ndft = {cutoff = 400.0, charge = 1.0}', False),  # it would be an ion
+    ],
 )
-def test_by_default_all_but_ani(table, wanted):
+def test_by_default_all_but_ani_and_charged_cells(table, wanted):
     config = parse_campaign(f'[material]\nelements = ["Al"]\n[reference]\n{table}', "text")
     assert config.reference.wants_isolated_atoms is wanted
