@@ -110,6 +110,25 @@ def test_what_the_table_decides_cannot_be_passed_on(upf, tmp_path, arguments, ch
         open_code("espresso", arguments, tmp_path, cutoff=400.0, pseudopotentials={"Fe": "Fe.UPF"}, **changes)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"SYSTEM": {"ecutwfc": 40}}, r"arguments.SYSTEM.ecutwfc: write the key in lower case, system.ecutwfc"),
+        ({"system": {"Ecutwfc": 40}}, r"arguments.system.Ecutwfc: write the key in lower case, system.ecutwfc"),
+        ({"ecutwfc": 40}, r"arguments.ecutwfc is no namelist of pw.x; it has control, system, electrons"),
+        ({"system": 40}, r"arguments.system is no namelist of pw.x"),
+        (
+            {"system": {"starting_magnetization(1)": 0.5}},
+            r"sets system.starting_magnetization\(1\), which reference.dft.spin decides",
+        ),
+    ],
+)
+def test_what_the_table_decides_cannot_be_passed_on_in_other_words(upf, tmp_path, arguments, message) -> None:
+    reference = open_code("espresso", arguments, tmp_path, cutoff=400.0, pseudopotentials={"Fe": "Fe.UPF"})
+    with pytest.raises(ConfigError, match=message):
+        written(reference, Atoms("Fe", cell=[5, 5, 5], pbc=True), tmp_path)
+
+
 def test_missing_pseudopotentials_are_named(upf: Path, tmp_path: Path) -> None:
     reference = open_code("espresso", folder=tmp_path, cutoff=400.0, pseudopotentials={"Fe": "Fe.UPF"})
     with pytest.raises(ConfigError, match=r"pseudopotentials has no entry for Co \(it has Fe\); add Co = \"Co.UPF\""):
