@@ -99,6 +99,10 @@ class Cp2k(DftCode):
             reading, witness = read_log(text, calculation), read_files(calculation)
         except (ArithmeticError, LookupError, OSError, ValueError) as error:
             raise OutputError(f"the output of CP2K cannot be read: {type(error).__name__}: {error}") from error
+        if ("SMEAR" in _asked(calculation)["FORCE_EVAL"]["DFT"]["SCF"]) != (reading.smearing_energy is not None):
+            raise OutputError(
+                "the log of CP2K does not tell the entropy of the smearing, or tells one without smearing"
+            )
         # The files have 10 decimals of atomic units (stress: of bar), the log has 12 digits.
         return agreed(calculation, reading, witness, energy=1e-8, forces=1e-8, stress=1e-10)
 
