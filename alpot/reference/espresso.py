@@ -148,11 +148,14 @@ class Espresso(DftCode):
                     raise ConfigError(f"reference.arguments sets {namelist}.{key}, which {setter} decides; set that")
         return calculation.arguments
 
-    @staticmethod
-    def _bands(calculation: Calculation) -> int:
-        """pw.x's own rule for metals, which insulators that melt need too; more where the ladder says so."""
+    def _bands(self, calculation: Calculation) -> int:
+        """pw.x's own rule for metals, which insulators that melt need too; more where the ladder says so.
+
+        Fixed occupations have no spare bands, but their preparation with hot electrons has.
+        """
         occupied = 0.5 * _electrons(calculation)
-        spare = 0.0 if calculation.smearing()[0] == "none" else max(0.2 * occupied, 4.0)
+        is_fixed = self._asked(calculation)["system"]["occupations"] == "fixed"
+        spare = 0.0 if is_fixed else max(0.2 * occupied, 4.0)
         return math.ceil(occupied + spare * (1 + 4 * (calculation.bands - 1)))
 
     def command(self, calculation: Calculation, program: str) -> Sequence[str]:

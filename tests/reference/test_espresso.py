@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import fcc111, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.units import Rydberg
 from dft_codes import need, open_code, rattled
 
@@ -232,6 +232,24 @@ def test_hot_electrons_prepare_but_the_label_is_cold(pw, tmp_path: Path, monkeyp
     assert "degauss = 0.05" in " ".join((tmp_path / "run-1" / "espresso.pwi").read_text().split())
     assert "startingpot = 'file'" in " ".join((tmp_path / "run-2" / "espresso.pwi").read_text().split())
     undisturbed = espresso().compute(rattled(2), tmp_path / "good")
+    assert result.energy == pytest.approx(undisturbed.energy, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_hot_electrons_of_an_insulator_have_bands_to_go_to(pw, tmp_path: Path, monkeypatch) -> None:
+    """Its label has fixed occupations and no spare band; the preparatory run needs some."""
+    silicon = bulk("Si")
+    silicon.rattle(0.1, seed=1)
+    settings = {"cutoff": 200.0, "functional": "LDA", "kpoint_density": 4.0, "material": "insulator"}
+    settings |= {"pseudopotentials": {"Si": "Si.pz-vbc.UPF"}}
+    reference = open_code("espresso", {"electrons": {"electron_maxstep": 2}}, **settings)
+    rungs = tuple(rung for rung in reference.ladder.rung if rung.before)
+    monkeypatch.setattr(reference, "ladder", reference.ladder.model_copy(update={"rung": rungs}))
+    result = reference.compute(silicon, tmp_path)
+    assert "nbnd = 8" in " ".join((tmp_path / "run-1" / "espresso.pwi").read_text().split())
+    lines = " ".join((tmp_path / "run-2" / "espresso.pwi").read_text().split())
+    assert "nbnd = 4 " in lines and "occupations = 'fixed'" in lines and "startingpot = 'file'" in lines
+    undisturbed = open_code("espresso", **settings).compute(silicon, tmp_path / "good")
     assert result.energy == pytest.approx(undisturbed.energy, abs=1e-6)
 
 
