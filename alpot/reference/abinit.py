@@ -122,11 +122,13 @@ class Abinit(DftCode):
     def _occupations(calculation: Calculation) -> dict[str, Any]:
         """Occupations, and with them spare bands: half a one per atom, four at least."""
         kind, width = calculation.smearing()
+        spare = max(0.5, 4 / len(calculation.atoms))
         if kind == "none":
             target = {"spinmagntarget": float(calculation.moments.sum())} if calculation.has_spin else {}
-            return {"occopt": 1, "fband": 0.125, **target}
+            is_fixed = calculation.arguments.get("occopt", 1) == 1  # and not a preparation with hot electrons
+            return {"occopt": 1, "fband": 0.125 if is_fixed else spare, **target}
         occopt = calculation.chosen("smearing", kind, _SMEARINGS)
-        return {"occopt": occopt, "tsmear": width, "fband": max(0.5, 4 / len(calculation.atoms))}
+        return {"occopt": occopt, "tsmear": width, "fband": spare}
 
     def command(self, calculation: Calculation, program: str) -> Sequence[str]:
         """See ``DftCode``."""

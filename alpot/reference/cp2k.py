@@ -20,7 +20,7 @@ from alpot.reference.cp2k_output import cell_signs, count_electrons, read_files,
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.functionals import libxc_parts
 from alpot.reference.ladder import merged
-from alpot.reference.witnesses import agree, agreed
+from alpot.reference.witnesses import agree, agreed, as_declared
 
 #: Sections of XC_FUNCTIONAL: CP2K's own and those of libxc, with what stands in them.
 _FUNCTIONALS: dict[str, dict[str, dict[str, str]]] = {
@@ -96,6 +96,10 @@ class Cp2k(DftCode):
             raise OutputError("CP2K had too few bands for the smearing: Add more MOs")
         _as_declared(text, calculation)
         reading, witness = read_log(text, calculation), read_files(calculation)
+        if ("SMEAR" in _asked(calculation)["FORCE_EVAL"]["DFT"]["SCF"]) != (reading.smearing_energy is not None):
+            raise OutputError(
+                "the log of CP2K does not tell the entropy of the smearing, or tells one without smearing"
+            )
         # The files have 10 decimals of atomic units (stress: of bar), the log has 12 digits.
         return agreed(calculation, reading, witness, energy=1e-8, forces=1e-8, stress=1e-10)
 
@@ -121,6 +125,18 @@ def _as_declared(text: str, calculation: Calculation) -> None:
     elif "Electronic temperature" in text:
         raise OutputError("CP2K has smeared the occupations, which it was not asked for")
     agree("number of electrons", count_electrons(text), _electrons(calculation), 1e-9)
+    spins = told_number(text, r"DFT\| Number of spin states")
+    agree("number of spins", spins, 2 if calculation.has_spin else 1, 1e-9)
+    is_gamma = calculation.kpoints == (1, 1, 1)
+    told = told_number(text, r"BRILLOUIN\| List of Kpoints .*") if "BRILLOUIN|" in text else None
+    agree("number of k points", told, None if is_gamma else len(_kpoints(*calculation.kpoints)), 1e-9)
+    names_told = sorted(set(re.findall(r"^ *FUNCTIONAL\| ([A-Z][A-Z0-9_]+):", text, re.MULTILINE)))
+    as_declared("functional", "+".join(names_told), "+".join(sorted(_functional(calculation))))
+    for variant in ("PBEsol", "revPBE"):
+        is_told = re.search(rf"^ *FUNCTIONAL\| +{variant},", text, re.MULTILINE) is not None
+        if is_told != (calculation.dft.functional == variant):
+            said = variant if is_told else f"not {variant}"
+            raise OutputError(f"the output is of another level of theory: its functional is {said}")
 
 
 def _electrons(calculation: Calculation) -> int:

@@ -99,8 +99,10 @@ def read_log(text: str, calculation: Calculation) -> Reading:
 
 def told_number(text: str, title: str) -> float:
     """The one number that stands behind a title."""
-    ((number,),) = _rows(text, rf"(?:.* )?{title} +([-+.\dE]+)", 1)
-    return float(number)
+    found = re.findall(rf"{title} +([-+.\dE]+) *$", text, re.MULTILINE)
+    if len(found) != 1:
+        raise OutputError(f"the log of CP2K has {len(found)} lines that end with {title!r} and a number, not one")
+    return float(found[0])
 
 
 def count_electrons(text: str) -> int:

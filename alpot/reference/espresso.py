@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 from ase.io import read, write
 from ase.io.espresso import label_to_symbol
+from ase.io.espresso_namelist.keys import ALL_KEYS
 from ase.units import Bohr, Hartree, Rydberg, create_units
 from defusedxml import ElementTree
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
-from alpot.reference.ladder import merged
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, in_lower_case
+from alpot.reference.ladder import dotted_keys, merged
 from alpot.reference.pseudopotentials import folders_of, pseudopotential_file
 from alpot.reference.witnesses import agree, agreed, as_declared
 
@@ -34,6 +35,7 @@ _OLD = create_units("2006")
 _FORCE_RATIO = (Rydberg / Bohr) / (_OLD["Ry"] / _OLD["Bohr"])
 _STRESS_RATIO = (Rydberg / Bohr**3) / (_OLD["Ry"] / _OLD["Bohr"] ** 3)
 _XML = Path("out/alpot.xml")
+_NAMELISTS = tuple(ALL_KEYS["pw"])
 
 
 class Espresso(DftCode):
@@ -131,13 +133,30 @@ class Espresso(DftCode):
             "calculation": "scf", "prefix": "alpot", "outdir": "out", "pseudo_dir": ".", "disk_io": "low",
             "tprnfor": True, "tstress": True,
         }  # fmt: skip
-        return merged({"control": control, "system": system, "electrons": electrons}, calculation.arguments)
+        return merged({"control": control, "system": system, "electrons": electrons}, self._passed_on(calculation))
 
-    @staticmethod
-    def _bands(calculation: Calculation) -> int:
-        """pw.x's own rule for metals, which insulators that melt need too; more where the ladder says so."""
+    def _passed_on(self, calculation: Calculation) -> Mapping[str, Any]:
+        """The arguments; pw.x takes keys in any case, and ASE without a namelist: they could be set twice."""
+        in_lower_case(dict.fromkeys(dotted_keys(calculation.arguments)))
+        for namelist, keys in calculation.arguments.items():
+            if namelist not in _NAMELISTS or not isinstance(keys, Mapping):
+                raise ConfigError(
+                    f"reference.arguments.{namelist} is no namelist of pw.x; it has {', '.join(_NAMELISTS)}, and keys"
+                    " in them, e.g. electrons = {mixing_beta = 0.4}"
+                )
+            for key in keys:
+                setter = self.owned.get(f"{namelist}.{key.partition('(')[0]}")
+                if setter is not None and "(" in key:
+                    raise ConfigError(f"reference.arguments sets {namelist}.{key}, which {setter} decides; set that")
+        return calculation.arguments
+
+    def _bands(self, calculation: Calculation) -> int:
+        """pw.x's own rule for metals, which insulators that melt need too; more where the ladder says so.
+
+        Fixed occupations have no spare bands, but their preparation with hot electrons has.
+        """
         occupied = 0.5 * _electrons(calculation)
-        if calculation.smearing()[0] == "none":
+        if self._asked(calculation)["system"]["occupations"] == "fixed":
             unpaired = abs(float(calculation.moments.sum())) if calculation.has_spin else 0.0
             return math.ceil(occupied + 0.5 * unpaired)
         spare = max(0.2 * occupied, 4.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import fcc111
+from ase.build import bulk, fcc111
 from dft_codes import need, open_code, rattled
 
 from alpot.config import Reference
@@ -310,6 +310,24 @@ def test_wide_smearing_prepares_but_the_label_has_its_own(program, tmp_path: Pat
     assert "tsmear 0.5 eV" in (tmp_path / "run-1" / "abinit.abi").read_text()
     assert "irdwfk 1" in (tmp_path / "run-2" / "abinit.abi").read_text()
     assert result.energy == pytest.approx(abinit().compute(rattled(2), tmp_path / "good").energy, abs=2e-6)
+
+
+@pytest.mark.slow
+def test_the_wide_smearing_of_an_insulator_has_bands_to_fill(program, tmp_path: Path, monkeypatch) -> None:
+    """Its label has fixed occupations and hardly a spare band; the preparatory run needs some."""
+    silicon = bulk("Si")
+    silicon.rattle(0.1, seed=1)
+    settings = {"cutoff": 200.0, "kpoint_density": 4.0, "material": "insulator"}
+    settings |= {"pseudopotentials": {"Si": "Pseudodojo_nc_sr_04_pbe_standard_psp8/Si.psp8"}}
+    reference = open_code("abinit", {"nstep": 3}, **settings)
+    rungs = tuple(rung for rung in reference.ladder.rung if rung.before)
+    monkeypatch.setattr(reference, "ladder", reference.ladder.model_copy(update={"rung": rungs}))
+    result = reference.compute(silicon, tmp_path)
+    prepared, declared = ((tmp_path / f"run-{n}" / "abinit.abi").read_text() for n in (1, 2))
+    assert "fband 2.0" in prepared and "occopt 7" in prepared
+    assert "fband 0.125" in declared and "occopt 1" in declared and "irdwfk 1" in declared
+    undisturbed = open_code("abinit", **settings).compute(silicon, tmp_path / "good")
+    assert result.energy == pytest.approx(undisturbed.energy, abs=2e-6)
 
 
 def test_what_no_rung_mends_is_given_up_for_good(program, tmp_path: Path, monkeypatch) -> None:

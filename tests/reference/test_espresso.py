@@ -128,6 +128,25 @@ def test_what_the_table_decides_cannot_be_passed_on(upf, tmp_path, arguments, ch
         open_code("espresso", arguments, tmp_path, cutoff=400.0, pseudopotentials={"Fe": "Fe.UPF"}, **changes)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"SYSTEM": {"ecutwfc": 40}}, r"arguments.SYSTEM.ecutwfc: write the key in lower case, system.ecutwfc"),
+        ({"system": {"Ecutwfc": 40}}, r"arguments.system.Ecutwfc: write the key in lower case, system.ecutwfc"),
+        ({"ecutwfc": 40}, r"arguments.ecutwfc is no namelist of pw.x; it has control, system, electrons"),
+        ({"system": 40}, r"arguments.system is no namelist of pw.x"),
+        (
+            {"system": {"starting_magnetization(1)": 0.5}},
+            r"sets system.starting_magnetization\(1\), which reference.dft.spin decides",
+        ),
+    ],
+)
+def test_what_the_table_decides_cannot_be_passed_on_in_other_words(upf, tmp_path, arguments, message) -> None:
+    reference = open_code("espresso", arguments, tmp_path, cutoff=400.0, pseudopotentials={"Fe": "Fe.UPF"})
+    with pytest.raises(ConfigError, match=message):
+        written(reference, Atoms("Fe", cell=[5, 5, 5], pbc=True), tmp_path)
+
+
 def test_missing_pseudopotentials_are_named(upf: Path, tmp_path: Path) -> None:
     reference = open_code("espresso", folder=tmp_path, cutoff=400.0, pseudopotentials={"Fe": "Fe.UPF"})
     with pytest.raises(ConfigError, match=r"pseudopotentials has no entry for Co \(it has Fe\); add Co = \"Co.UPF\""):
@@ -262,6 +281,24 @@ def test_hot_electrons_prepare_but_the_label_is_cold(pw, tmp_path: Path, monkeyp
     assert "degauss = 0.05" in " ".join((tmp_path / "run-1" / "espresso.pwi").read_text().split())
     assert "startingpot = 'file'" in " ".join((tmp_path / "run-2" / "espresso.pwi").read_text().split())
     undisturbed = espresso().compute(rattled(2), tmp_path / "good")
+    assert result.energy == pytest.approx(undisturbed.energy, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_hot_electrons_of_an_insulator_have_bands_to_go_to(pw, tmp_path: Path, monkeypatch) -> None:
+    """Its label has fixed occupations and no spare band; the preparatory run needs some."""
+    silicon = bulk("Si")
+    silicon.rattle(0.1, seed=1)
+    settings = {"cutoff": 200.0, "functional": "LDA", "kpoint_density": 4.0, "material": "insulator"}
+    settings |= {"pseudopotentials": {"Si": "Si.pz-vbc.UPF"}}
+    reference = open_code("espresso", {"electrons": {"electron_maxstep": 2}}, **settings)
+    rungs = tuple(rung for rung in reference.ladder.rung if rung.before)
+    monkeypatch.setattr(reference, "ladder", reference.ladder.model_copy(update={"rung": rungs}))
+    result = reference.compute(silicon, tmp_path)
+    assert "nbnd = 8" in " ".join((tmp_path / "run-1" / "espresso.pwi").read_text().split())
+    lines = " ".join((tmp_path / "run-2" / "espresso.pwi").read_text().split())
+    assert "nbnd = 4 " in lines and "occupations = 'fixed'" in lines and "startingpot = 'file'" in lines
+    undisturbed = open_code("espresso", **settings).compute(silicon, tmp_path / "good")
     assert result.energy == pytest.approx(undisturbed.energy, abs=1e-6)
 
 

@@ -1,0 +1,1 @@
+"""How ``make_dft_corpus.py`` brings density-functional codes into trouble."""
