@@ -195,8 +195,8 @@ def test_a_label_and_what_damage_does_to_its_output(cheap: DftReference, tmp_pat
 
 @pytest.mark.slow
 def test_contract(cheap: DftReference) -> None:
-    # The grid makes translations cost half a meV/Å at this cutoff. The largest component of the stress is 0.14 eV/Å³, of
-    # which 1 % is allowed.
+    # The grid makes translations cost half a meV/Å at this cutoff. 1 % of the largest component of the stress, which is
+    # 0.14 eV/Å³.
     check_reference_contract(
         lambda: open_code("cp2k", **CHEAP),
         rattled(4),
