@@ -48,7 +48,7 @@ class Laptop:
 
     def executor(self, directory: CampaignDirectory, subject: str) -> AbstractContextManager[ParslExecutor]:
         """Starts the workers; see ``alpot.campaign.executor.Platform``."""
-        lines = [*worker_lines(), *environment_lines(WORKER_ENVIRONMENT | self._launcher())]
+        lines = [*worker_lines(), *environment_lines(WORKER_ENVIRONMENT | self.launcher)]
         provider = LocalProvider(
             launcher=SimpleLauncher(), worker_init="\n".join(lines), init_blocks=1, min_blocks=1, max_blocks=1
         )
@@ -69,7 +69,9 @@ class Laptop:
         )
         return parsl_executor([workers], self.pool_of, directory, subject)
 
-    def _launcher(self) -> dict[str, str]:
+    @property
+    def launcher(self) -> dict[str, str]:
+        """Variables that tell a worker how to start a reference code."""
         pool = Pool(ranks=self.ranks)
         return launcher_environment(pool, launch_prefix(pool, "mpirun"))
 

@@ -13,6 +13,10 @@ import pytest
 from running import SMALL, Run, assert_complete, until
 
 from alpot.campaign.state import State
+from alpot.config import Resources
+from alpot.platforms import laptop
+from alpot.platforms.laptop import Laptop
+from alpot.reference.launcher import allotted_cores, with_launcher
 from alpot.store.directory import CampaignDirectory
 from alpot.store.ledger import Ledger
 
@@ -122,3 +126,16 @@ def test_ctrl_c_twice_stops_at_once(start):
     until(lambda: not run.processes())
     assert start().end()[:2] == (0, "finished\n")
     assert_complete(run.directory)
+
+
+def test_ranks_of_a_reference_on_a_laptop(monkeypatch):
+    """Workers leave cores to the ranks, and know how to start them."""
+    monkeypatch.setattr(laptop, "_available_cores", lambda: 8)
+    platform = Laptop(Resources(ranks=4))
+    assert platform.slots == {"workers": 2}
+    for name, value in platform.launcher.items():
+        monkeypatch.setenv(name, value)
+    assert with_launcher(["pw.x"]) == ["mpirun", "-n", "4", "pw.x"]
+    assert with_launcher(["pw.x"], share=0.5) == ["mpirun", "-n", "2", "pw.x"]
+    assert allotted_cores() == 4
+    assert Laptop(Resources()).launcher["ALPOT_LAUNCHER"] == "[]"
