@@ -79,7 +79,7 @@ def read_labelled(path: Path, level_of_theory: str) -> list[Label]:
 
 
 def write_extxyz(
-    path: Path, labels: Sequence[Label], frames: Sequence[Atoms] | None = None, isolated: Collection[str] = ()
+    path: Path, labels: Sequence[Label], *, frames: Sequence[Atoms] | None = None, isolated: Collection[str] = ()
 ) -> None:
     """Writes labels as extended XYZ with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_stress`` (eV/Å³, 3 × 3).
 

@@ -73,7 +73,7 @@ class LabelledFile:
         if in_order and self.output.suffix in HDF5_SUFFIXES:
             write_ani_hdf5(self.output, in_order)
         elif in_order:
-            write_extxyz(self.output, in_order, [self.frames[number] for number in done])
+            write_extxyz(self.output, in_order, frames=[self.frames[number] for number in done])
         return FileReport(len(done), missing)
 
 

@@ -76,7 +76,7 @@ def test_it_is_exported_as_what_it_is(finished, tmp_path):
 
 def test_one_that_the_user_brings_is_not_computed_again_nor_trained_on(finished, tmp_path):
     (key,) = state_of(finished).apart
-    write_extxyz(tmp_path / "mine.xyz", [*emt_labels(16), read_label(finished.label_path(key))], [key])
+    write_extxyz(tmp_path / "mine.xyz", [*emt_labels(16), read_label(finished.label_path(key))], isolated=[key])
     brings = ('elements = ["Al"]', 'elements = ["Al"]\ninitial_labels = ["mine.xyz"]')
     directory = new_campaign(tmp_path / "c", brings)
     controller = controller_of(directory, imported=import_labels(directory, read_campaign(directory.config)))
