@@ -30,6 +30,7 @@ from alpot.errors import PotentialError
 from alpot.potential.aev_loops import Loops, center_virials, compiled_loops, scatter
 from alpot.potential.aev_rows import LANES, Rows, Terms, gather
 from alpot.potential.angle_table import AngleTable
+from alpot.potential.denormals import flushed_denormals
 from alpot.potential.descriptor import AevSettings, element_pair_table
 from alpot.potential.kernels import Geometry
 
@@ -107,7 +108,8 @@ class CpuEnvironments:
         if coinciding >= 0:
             raise PotentialError(f"atom {coinciding} of the batch and one of its neighbors lie on top of each other")
         features = np.empty((n_centers, kernels.settings.n_features(kernels.n_elements)), kernels.numpy_type)
-        kernels.compiled(1).features(rows, kernels.terms, features.reshape(-1))
+        with flushed_denormals():
+            kernels.compiled(1).features(rows, kernels.terms, features.reshape(-1))
         self.features = torch.from_numpy(features)
 
     def add_forces(self, weights: Tensor, forces: Tensor, virials: Tensor) -> None:
@@ -120,10 +122,11 @@ class CpuEnvironments:
         weight = weights.contiguous().numpy().reshape(-1)
         gradients = np.empty((len(self._rows.partners), 3, n_members), self._kernels.numpy_type)
         compiled = self._kernels.compiled(n_members)
-        if n_members == 1:
-            compiled.mean_gradients(self._rows, self._kernels.terms, weight, gradients)
-        else:
-            compiled.member_gradients(self._rows, self._kernels.terms, weight, gradients.reshape(-1))
+        with flushed_denormals():
+            if n_members == 1:
+                compiled.mean_gradients(self._rows, self._kernels.terms, weight, gradients)
+            else:
+                compiled.member_gradients(self._rows, self._kernels.terms, weight, gradients.reshape(-1))
         virials = np.empty((n_centers, n_members, 3, 3))
         center_virials(self._rows, gradients, virials)
         return PairGradients(self._rows, self._begin, self._frame, gradients, virials)
