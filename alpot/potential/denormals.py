@@ -1,7 +1,7 @@
 """Numbers too small for the normal format count as zero in the kernels: some processors are 100 times slower with them.
 
-Gaussians of distant neighbors make many of them; on an Intel Xeon the kernels took 8 times as long for their sake. The setting belongs to a thread, and is put back, for it would change
-the arithmetic of whoever calls.
+Gaussians of distant neighbors make many of them; on an Intel Xeon the kernels took 8 times as long for their sake. The
+setting belongs to a thread, and is put back, for it would change the arithmetic of whoever calls.
 """
 
 from __future__ import annotations
