@@ -18,7 +18,6 @@ This module imports nothing of alpot and nothing heavy.
 """
 
 from enum import StrEnum
-from functools import partial
 
 
 class AlpotError(Exception):
@@ -95,14 +94,13 @@ class ReferenceError(AlpotError):
         self.core_seconds = core_seconds
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(
-            ReferenceError,
-            self.message,
-            failure=self.failure,
-            evidence=self.evidence,
-            is_final=self.is_final,
-            core_seconds=self.core_seconds,
-        ), ()
+        return _rebuilt, (self.message, self.failure, self.evidence, self.is_final, self.core_seconds)
+
+
+def _rebuilt(
+    message: str, failure: FailureClass, evidence: str, is_final: bool, core_seconds: float | None
+) -> ReferenceError:
+    return ReferenceError(message, failure=failure, evidence=evidence, is_final=is_final, core_seconds=core_seconds)
 
 
 class PotentialError(AlpotError):
