@@ -25,7 +25,7 @@ def test_aluminum_on_quantum_espresso(tmp_path):
         pytest.skip(reason)
     directory = tmp_path / "aluminum"
     command = [sys.executable, "-m", "alpot", "run", str(WORKFLOW), "--directory", str(directory)]
-    # Twice what it takes at most on two busy cores.
+    # Twice the 15 minutes that it took beside other work.
     finished = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     command = [sys.executable, "-m", "alpot", "status", str(directory), "--json"]

@@ -86,9 +86,9 @@ class LabellingSubject:
         return make_label(self.directory, method, candidate, atoms, provenance, assignment.scratch)
 
     def _open(self, setting: str) -> Method:
-        varied = json.loads(setting)
-        method = Method.open(self.settings, self.directory.source.parent, varied)
-        if varied or not isinstance(method.reference, DftReference):
+        values = json.loads(setting)
+        method = Method.open(self.settings, self.directory.source.parent, values)
+        if values or not isinstance(method.reference, DftReference):
             return method
         # Structures of a file are often those of a trajectory: each is a start for the next one.
         densities = self.directory.worker_scratch / f"{socket.gethostname()}-{os.getpid()}"
