@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,30 +29,28 @@ from crash.place import Place, in_a_process
 from crash.row import Row
 
 _LIMIT_S = 5.0
-#: s; what it takes however few labels there are.
-_FIXED_S = 0.25
+#: The sample's limit, in readings of the same events as plain JSON (seen: 5.4): machines differ, and do other things.
+_LIMIT_READINGS = 10.0
 _WORKERS = 200
 
 
 def run(folder: Path, *, quick: bool, processes: int) -> Row:
     """The row of the table."""
     labels = 10_000 if quick else 100_000
-    limit = _LIMIT_S * labels / 100_000 + (_FIXED_S if quick else 0.0)
-    row = Row("resume time", f"{labels:,} labels", f"≤ {limit:g} s")
+    target = f"≤ {_LIMIT_READINGS:g} × a plain reading of the events" if quick else f"≤ {_LIMIT_S:g} s"
+    row = Row("resume time", f"{labels:,} labels", target)
     place = Place(folder / "large").prepare("{}")
     directory = CampaignDirectory.create(place.directory.path, place.file.read_bytes(), place.file)
     n_events = _History(directory, labels).write()
-    # A sample is taken on machines that do other things as well: there, the processor's time says more.
-    measure = "cpu_s" if quick else "seconds"
     times = [_resume(place, labels) for _ in range(3)]
-    best = min(times, key=lambda found: found[measure])
+    best = min(times, key=lambda found: found["readings" if quick else "seconds"])
     size = directory.ledger.stat().st_size / 2**20
     row.figures = {"labels": labels, "events": n_events, "ledger_MB": round(size, 1), "times": times}
     row.seen = (
-        f"{best[measure]:.2f} s{' of a core' if quick else ''} (best of three; {best['seconds']:.2f} s by the clock,"
-        f" {best['cpu_s']:.2f} s of a core) for {n_events:,} events, {size:.0f} MB; memory {best['memory_MB']:.0f} MB"
+        f"{best['seconds']:.2f} s (best of three), {best['readings']:.1f} × a plain reading,"
+        f" for {n_events:,} events, {size:.0f} MB; memory {best['memory_MB']:.0f} MB"
     )
-    row.holds = best[measure] <= limit
+    row.holds = best["readings"] <= _LIMIT_READINGS if quick else best["seconds"] <= _LIMIT_S
     return row
 
 
@@ -102,6 +101,7 @@ def _resume(place: Place, labels: int) -> dict[str, float]:
     def body() -> int:
         process = psutil.Process()
         before = process.memory_info().rss
+        reading = _plain_reading(place.directory.ledger)
         started, worked = time.monotonic(), time.process_time()
         controller = Controller(place.directory, _settings(2 * labels), _Nowhere(), "crash.cheap_subject:CheapSubject")
         try:
@@ -109,12 +109,23 @@ def _resume(place: Place, labels: int) -> dict[str, float]:
         except _Reached:
             seconds, worked = time.monotonic() - started, time.process_time() - worked
             memory = (process.memory_info().rss - before) / 2**20
-            answer.write_text(json.dumps({"seconds": seconds, "cpu_s": worked, "memory_MB": memory}))
+            answer.write_text(
+                json.dumps({"seconds": seconds, "cpu_s": worked, "readings": worked / reading, "memory_MB": memory})
+            )
         return 0
 
     if in_a_process(body) != 0:
         raise RuntimeError("the controller did not come to a decision")
     return dict(json.loads(answer.read_text()))
+
+
+def _plain_reading(ledger: Path) -> float:
+    """CPU seconds to fetch the events and to parse them as JSON, with nothing checked and nothing kept."""
+    started = time.process_time()
+    with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as connection:
+        for (payload,) in connection.execute("SELECT payload FROM events ORDER BY seq"):
+            json.loads(payload)
+    return time.process_time() - started
 
 
 class _History:
