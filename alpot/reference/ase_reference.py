@@ -106,6 +106,8 @@ class AseReference:
         try:
             calculator = self._kept_calculator if self.is_reusable else self.calculator(directory)
             results = _evaluate(calculator, atoms)
+        except ReferenceError:
+            raise
         except Exception as error:
             raise as_reference_error(error, directory, name=self.name) from error
         if not _is_converged(calculator):

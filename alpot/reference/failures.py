@@ -63,15 +63,13 @@ def as_reference_error(error: Exception, directory: Path, *, name: str) -> Refer
     """Names a failure.
 
     Args:
-        error: whatever the code raised.
+        error: whatever the code raised, but no ``ReferenceError``, which has its name and must not be its own cause.
         directory: the scratch directory; the end of the newest file in it becomes evidence.
         name: name of the reference.
 
     Returns:
-        The exception to raise ``from error``; ``error`` itself where it is one already.
+        The exception to raise ``from error``.
     """
-    if isinstance(error, ReferenceError):
-        return error
     if isinstance(error, UsageError):  # no other frame would fare better before the user has mended it
         return ReferenceError(
             f"reference {name!r} cannot work here: {error}",

@@ -89,6 +89,8 @@ def _computed(
             failure=FailureClass.WALLTIME,
             evidence=evidence(stop, directory),
         ) from stop
+    except ReferenceError:
+        raise
     except Exception as error:
         raise as_reference_error(error, directory, name=reference.name) from error
     return _checked(result, len(atoms), reference.name, settings.max_force, not_finite)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import psutil
 import pytest
+import tblib.pickling_support
 from ase import Atoms
 from ase.calculators.calculator import FileIOCalculator, ReadError, SCFError
 
@@ -210,3 +211,14 @@ def test_a_failure_says_what_it_cost(aluminum: Atoms, tmp_path: Path, known: flo
     copy = pickle.loads(pickle.dumps(error))
     assert error.core_seconds == copy.core_seconds
     assert (0.02 <= copy.core_seconds < 60.0) if known is None else (copy.core_seconds == known)
+
+
+def test_a_failure_travels_with_what_caused_it(aluminum: Atoms, tmp_path: Path) -> None:
+    """Parsl pickles exceptions with their causes, which must come to an end."""
+    tblib.pickling_support.install(ReferenceError)
+
+    def fail(atoms: Atoms, directory: Path) -> ReferenceResult:
+        raise ReferenceError("no", failure=FailureClass.BAD_OUTPUT) from SCFError("why")
+
+    copy = pickle.loads(pickle.dumps(failure_of(scripted(fail), aluminum, tmp_path)))
+    assert isinstance(copy.__cause__, SCFError) and copy.failure is FailureClass.BAD_OUTPUT
