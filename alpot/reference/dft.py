@@ -20,7 +20,7 @@ from alpot.reference.box import with_box
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, at_zero_smearing, smearing_of
 from alpot.reference.failures import evidence, of_exit_status
 from alpot.reference.kpoints import kpoint_grid
-from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged
+from alpot.reference.ladder import Ladder, Rung, Trouble, dotted_keys, is_below, merged, without
 from alpot.reference.launcher import allotted_cores, allotted_ranks, with_launcher
 from alpot.reference.program import STANDARD_ERROR, Run, run_program
 from alpot.reference.protocol import ReferenceResult
@@ -139,7 +139,7 @@ class DftReference:
         return self.code.name
 
     def settings(self) -> dict[str, Any]:
-        """The level of theory: the code, its settings, pseudopotentials by their content."""
+        """The level of theory: the code, its settings, pseudopotentials by their content; not how it converges."""
         said = self.dft.model_dump(
             mode="json", exclude={"program", "pseudopotential_folder", "pseudopotentials", "material"}
         )
@@ -150,7 +150,7 @@ class DftReference:
             "version": self.code.level_version,
             "dft": said | meant,
             "pseudopotentials": {element: self._pseudopotential(element)[1] for element in self.dft.pseudopotentials},
-            "arguments": dict(self.described),
+            "arguments": without(self.described, self.code.free),
             "energy": "free energy F = E - TS, of which the forces are derivatives",
         }
 

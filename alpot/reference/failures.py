@@ -51,7 +51,10 @@ SAYINGS: tuple[tuple[str, FailureClass], ...] = (
     # self-consistency: Quantum ESPRESSO, CP2K, VASP, ABINIT, GPAW, ORCA, FHI-aims, SIESTA, xtb
     (r"convergence not achieved|not converged|did not converge|failed to converge", FailureClass.NOT_CONVERGED),
     (r"scf (run )?not converge|no convergence|convergence failure|unconverged", FailureClass.NOT_CONVERGED),
-    (r"too many scf|maximum number of (scf|electronic|self-consistency)", FailureClass.NOT_CONVERGED),
+    (
+        r"too many scf|maximum number of (scf|electronic|self-consistency).*(reached|exceeded)",
+        FailureClass.NOT_CONVERGED,
+    ),
     (r"diagonali[sz]ation .*fail|error in routine c_bands|edddav: call to zhegv failed", FailureClass.NOT_CONVERGED),
     # structures
     (r"atoms? .*(too close|overlap|coincide)|(overlapping|coinciding) atoms", FailureClass.UNPHYSICAL_GEOMETRY),

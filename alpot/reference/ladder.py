@@ -131,3 +131,15 @@ def dotted_keys(table: Mapping[str, Any], prefix: str = "") -> list[str]:
 def is_below(key: str, keys: Iterable[str]) -> bool:
     """Whether a dotted key is one of ``keys``, or lies below one."""
     return any(key == other or key.startswith(f"{other}.") for other in keys)
+
+
+def without(table: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    """A nested table without some dotted keys, what lies below them, and tables that have nothing else."""
+    keys, kept = tuple(keys), {}
+    for key, value in table.items():
+        if is_below(f"{prefix}{key}", keys):
+            continue
+        rest = without(value, keys, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        if rest or not isinstance(value, Mapping):
+            kept[key] = rest
+    return kept

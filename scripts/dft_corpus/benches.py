@@ -15,6 +15,7 @@ BENCHES = {
         },
         pseudopotentials={"Al": "Al.UPF"},
         few_steps={"electrons": {"electron_maxstep": 2}},
+        nonsense={"electrons": {"mixing_mode": "nonsense"}},
         other_levels={
             "cutoff": {"cutoff": 180.0},
             "density-cutoff": {"density_cutoff": 900.0},
@@ -35,6 +36,7 @@ BENCHES = {
         },
         arguments={"FORCE_EVAL": {"DFT": {"MGRID": {"REL_CUTOFF": "[Ry] 40"}, "QS": {"EPS_DEFAULT": 1e-10}}}},
         few_steps={"FORCE_EVAL": {"DFT": {"SCF": {"MAX_SCF": 3}}}},
+        nonsense={"FORCE_EVAL": {"DFT": {"SCF": {"NONSENSE": 3}}}},
         other_levels={
             "cutoff": {"cutoff": 1300.0},
             "kpoints": {"kpoint_density": 4.0},
@@ -52,6 +54,7 @@ BENCHES = {
         results="gpaw.txt",
         progress="gpaw.txt",
         few_steps={"maxiter": 3},
+        nonsense={"nonsense": 3},
         of_unconverged_log=(FailureClass.BAD_OUTPUT, None),
         other_levels={
             "cutoff": {"cutoff": 140.0},
@@ -76,6 +79,7 @@ BENCHES = {
         of_nan=(FailureClass.NOT_CONVERGED, "kpoint_symmetry"),
         arguments={"fband": 2.0},
         few_steps={"nstep": 3},
+        nonsense={"nonsense": 3},
         other_levels={
             "cutoff": {"cutoff": 180.0},
             "kpoints": {"kpoint_density": 5.0},

@@ -41,6 +41,7 @@ class Bench:
         dft, arguments: cheap settings.
         pseudopotentials: what the corpus declares, files beside ``corpus.json`` or names.
         few_steps: arguments with which it runs out of electron steps.
+        nonsense: arguments that it does not understand.
         other_levels: changes to ``dft`` that its output shows.
         regions: where its output tells energy and forces, as regular expressions.
         results: the file in which its results are, if that is not its standard output.
@@ -54,6 +55,7 @@ class Bench:
     arguments: dict[str, Any] = field(default_factory=dict)
     pseudopotentials: dict[str, str] = field(default_factory=dict)
     few_steps: dict[str, Any]
+    nonsense: dict[str, Any]
     other_levels: dict[str, dict[str, Any]]
     regions: dict[str, str]
     results: str | None = None

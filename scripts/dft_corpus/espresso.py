@@ -8,10 +8,10 @@ from pathlib import Path
 
 from alpot.errors import FailureClass
 from dft_corpus.case import Case
-from dft_corpus.common import BAD_OUTPUT, KILLED, NOT_CONVERGED, UNKNOWN
+from dft_corpus.common import BAD_OUTPUT, KILLED, MISSING, NOT_CONVERGED, UNKNOWN
 from tests.reference.dft_codes import rattled
 
-_UNPHYSICAL, _MISSING = FailureClass.UNPHYSICAL_GEOMETRY, FailureClass.MISSING_PROGRAM
+_UNPHYSICAL = FailureClass.UNPHYSICAL_GEOMETRY
 _TWO_RANKS = ("mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2")
 
 
@@ -45,9 +45,9 @@ def espresso_cases() -> list[Case]:
         Case(
             name="few-bands", verdict=NOT_CONVERGED, symptom="too_few_bands", ran_arguments={"system": {"nbnd": 2}},
         ),
-        Case(name="no-pseudopotential", verdict=_MISSING, symptom="pseudopotential", tamper=_pseudopotential(None)),
+        Case(name="no-pseudopotential", verdict=MISSING, symptom="pseudopotential", tamper=_pseudopotential(None)),
         Case(
-            name="garbage-pseudopotential", verdict=_MISSING, symptom="pseudopotential",
+            name="garbage-pseudopotential", verdict=MISSING, symptom="pseudopotential",
             tamper=_pseudopotential(b"<!DOCTYPE html><html>404 not found</html>\n"),
         ),
         Case(name="silicon-for-aluminum", verdict=BAD_OUTPUT, tamper=_pseudopotential(silicon)),
@@ -61,6 +61,6 @@ def espresso_cases() -> list[Case]:
         Case(name="relaxation", verdict=BAD_OUTPUT, tamper=_edit_input("'scf'", "'relax'")),
         Case(name="not-self-consistent", verdict=BAD_OUTPUT, tamper=_edit_input("'scf'", "'md'\n   nstep = 2")),
         Case(name="no-forces", verdict=BAD_OUTPUT, tamper=_edit_input(".true.", ".false.")),
-        Case(name="unknown-keyword", verdict=UNKNOWN, ran_arguments={"system": {"nonsense": 1}},
+        Case(name="unknown-keyword", verdict=MISSING, symptom="input",
              tamper=_edit_input("&SYSTEM", "&SYSTEM\n   nonsense = 1")),
     ]  # fmt: skip

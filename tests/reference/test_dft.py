@@ -299,7 +299,12 @@ def test_what_was_tried_does_not_enter_the_level_of_theory(tmp_path: Path) -> No
     before = level_of_theory(reference)
     reference.compute(rattled(2), tmp_path)
     assert level_of_theory(reference) == before == level_of_theory(moody("mixing"))
-    assert level_of_theory(moody("mixing", {"method": "slow"})) != before
+
+
+def test_how_it_converges_is_no_level_of_theory() -> None:
+    before = level_of_theory(moody("mixing"))
+    assert level_of_theory(moody("mixing", {"method": "slow", "beta": 0.1})) == before
+    assert level_of_theory(moody("mixing", {"method": "slow", "hubbard": 2.0})) != before
 
 
 def test_a_missing_program_is_found_before_anything_is_spent() -> None:

@@ -14,7 +14,7 @@ from alpot.errors import ConfigError, FailureClass
 from alpot.reference.box import with_box
 from alpot.reference.dft_code import Calculation, OutputError, Reading
 from alpot.reference.kpoints import kpoint_grid
-from alpot.reference.ladder import Ladder, Trouble, dotted_keys, is_below, merged
+from alpot.reference.ladder import Ladder, Trouble, dotted_keys, is_below, merged, without
 from alpot.reference.pseudopotentials import folders_of, pseudopotential_file
 from alpot.reference.witnesses import agree, agreed, as_declared
 from tests.reference.dft_codes import rattled
@@ -191,6 +191,14 @@ def test_tables_are_merged_and_left_alone() -> None:
     assert base == {"electrons": {"beta": 0.7, "steps": 100}, "x": 1}
     assert dotted_keys({"a": {"b": {"c": 1}, "d": {}}, "e": 2}) == ["a.b.c", "a.d", "e"]
     assert is_below("a.b.c", ["a.b"]) and is_below("a.b", ["a.b"]) and not is_below("a.bc", ["a.b"])
+
+
+def test_tables_without_some_keys() -> None:
+    table = {"scf": {"steps": 3, "smear": {"width": 1}, "mixing": {"beta": 0.4, "method": "b"}}, "cutoff": {}}
+    assert without(table, ["scf.mixing", "scf.steps"]) == {"scf": {"smear": {"width": 1}}}
+    assert without({"scf": {"steps": 3}}, ["scf.steps"]) == {} == without({"scf": {"steps": 3}}, ["scf"])
+    assert without(table, ["mixing", "sc"]) == without(table, []) == {"scf": table["scf"]}
+    assert table["cutoff"] == {}
 
 
 def test_a_ladder_with_an_unknown_key_is_refused() -> None:
