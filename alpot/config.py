@@ -261,7 +261,7 @@ class Dft(Table):
     )
     basis: dict[Element, str] = Field(
         default_factory=dict,
-        description="basis set of each element; cp2k: by default DZVP-MOLOPT-SR-GTH; orca: all of them, e.g. def2-TZVP",
+        description="basis set of each element; cp2k: by default TZV2P-MOLOPT; orca: all of them, e.g. def2-TZVP",
     )
     scf_tolerance: Positive = Field(
         1e-7, description="the self-consistent field has converged when the energy is known to this, in eV per atom"

@@ -39,15 +39,15 @@ def test_a_process_that_is_asked_to_end_may_save_itself_first(ended):
 
 
 def test_a_job_that_ignores_the_signal_begins_nothing_more(monkeypatch):
-    monkeypatch.setattr(module, "_GRACE_S", 0.3)
+    monkeypatch.setattr(module, "_GRACE_S", 1.0)
     monkeypatch.setattr(module, "_doomed", threading.Event())
     former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        for least in (0.0, 0.3):
+        for least in (0.0, 1.0):
             began = time.monotonic()
             with deadline():
                 os.kill(os.getpid(), signal.SIGTERM)
-            assert least <= time.monotonic() - began < least + 0.2
+            assert least <= time.monotonic() - began < least + 0.8
     finally:
         signal.signal(signal.SIGTERM, former)
 

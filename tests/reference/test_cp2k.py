@@ -14,9 +14,12 @@ from ase import Atoms
 from ase.build import fcc111
 from dft_codes import need, open_code, rattled
 
+from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError
+from alpot.reference import cp2k_data
 from alpot.reference.contract import check_reference_contract
 from alpot.reference.cp2k import Cp2k
+from alpot.reference.cp2k_data import kind_entries, names
 from alpot.reference.dft import DftReference
 from alpot.reference.dft_code import OutputError
 from alpot.reference.ladder import Ladder, dotted_keys, is_below
@@ -116,6 +119,21 @@ def test_functionals_of_libxc(tmp_path: Path, data: Path) -> None:
     text = written(tmp_path, data, rattled(1), functional="GGA_X_B86_R+GGA_C_PBE")
     assert "&GGA_X_B86_R\n" in text
     assert "&GGA_C_PBE\n" in text
+
+
+def test_the_basis_set_is_a_good_one_where_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(*offered: str) -> str:
+        (tmp_path / "BASIS_MOLOPT").write_text(DATA + "".join(f"Al {name}\n 1\n 2 0 1 1 1\n" for name in offered))
+        dft = Dft(pseudopotentials={"Al": "GTH-PBE"}, pseudopotential_folder=str(tmp_path))
+        return names(kind_entries("Al", dft, tmp_path)[0])[1]
+
+    (tmp_path / "GTH_POTENTIALS").write_text(DATA)
+    monkeypatch.setattr(cp2k_data, "folders_of", lambda *_: [])
+    assert chosen("DZVP-MOLOPT-SR-GTH", "TZV2P-MOLOPT-SR-GTH") == "TZV2P-MOLOPT-SR-GTH"
+    assert chosen("TZV2P-MOLOPT-GTH-q3 TZV2P-MOLOPT-GTH", "DZVP-MOLOPT-SR-GTH") == "TZV2P-MOLOPT-GTH"
+    assert chosen("DZVP-MOLOPT-SR-GTH") == "DZVP-MOLOPT-SR-GTH"
+    with pytest.raises(ConfigError, match=r"basis\.Al = 'TZV2P-MOLOPT-SR-GTH' is in none .* have SZV-MOLOPT-SR-GTH"):
+        chosen()
 
 
 def test_the_level_of_theory_is_the_text_of_the_entries(data: Path) -> None:
