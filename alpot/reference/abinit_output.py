@@ -12,6 +12,7 @@ from ase.io.abinit import read_abinit_out
 from ase.units import Bohr, Hartree
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
+from alpot.reference.populations import per_atom
 from alpot.reference.witnesses import agree, as_declared
 
 _ECHO = "outvars: echo values of variables after computation"
@@ -82,12 +83,24 @@ def read_echo(calculation: Calculation, text: str) -> Reading:
         smearing_energy=float(told(r"^'-kT\*entropy' +: +(\S+)")) * Hartree if "'-kT*entropy'" in before else None,
         cell=numbers("rprim", 9).reshape(3, 3),
         magnetic_moment=float(moments[-1]) if moments else None,
+        magnetic_moments=_moments_in_spheres(before, n_atoms),
         facts={
             "program": "abinit " + told(r"^\.Version +(\S+) +of ABINIT"),
             "scf_steps": int(told(r"At SCF step +(\d+), etot is converged")),
             "n_kpoints": int(told(r"dimensions: {.*nkpt: +(\d+),")),
             "n_electrons": float(told(r"electrons: {nelect: +(\S+),")),
         },
+    )
+
+
+def _moments_in_spheres(text: str, n_atoms: int) -> np.ndarray | None:
+    """Moments around the atoms, in Bohr magnetons; printed where there are two spin densities."""
+    return per_atom(
+        text,
+        n_atoms,
+        title=r"^ *Atom +Radius +up_density +dn_density +Total\(up\+dn\) +Diff\(up-dn\) *\n",
+        row=r" *(\d+)(?: +\S+){4} +(-?\d+\.\d+) *",
+        total=r" *-+\n *Sum:(?: +\S+){3} +(-?\d+\.\d+)",
     )
 
 

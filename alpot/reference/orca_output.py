@@ -11,6 +11,7 @@ from ase.io import read
 from ase.units import Bohr, Hartree
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
+from alpot.reference.populations import per_atom
 
 
 def check_convergence(text: str) -> None:
@@ -38,11 +39,28 @@ def read_gradient(calculation: Calculation, text: str) -> Reading:
         energy=float(values[1]) * Hartree,
         forces=-gradient * Hartree / Bohr,
         positions=atoms[:, 1:] * Bohr,
+        charges=_charges(text, n_atoms),
+        charges_method="mulliken",
         facts={
             "program": "ORCA " + re.findall(r"Program Version +(\S+)", text)[0],
             "scf_steps": int(steps),
             "n_electrons": float(electrons[0]),
         },
+    )
+
+
+def _charges(text: str, n_atoms: int) -> np.ndarray | None:
+    """Mulliken's charges of the atoms, e; behind them in a row is a moment where there are two spins.
+
+    Loewdin's, which are printed below, have no sum.
+    """
+    return per_atom(
+        text,
+        n_atoms,
+        title=r"^MULLIKEN ATOMIC CHARGES(?: AND SPIN POPULATIONS)? *\n-+\n",
+        row=r" *(\d+) +[A-Z][a-z]? *: +(-?\d+\.\d+)(?: +-?\d+\.\d+)? *",
+        total=r"Sum of atomic charges *: +(-?\d+\.\d+)",
+        first=0,
     )
 
 

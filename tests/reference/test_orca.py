@@ -146,6 +146,43 @@ def test_the_ladder_leaves_the_level_of_theory_alone() -> None:
 # --------------------------------------------------------------------------------------------------- the output
 
 
+CHARGES = """\
+                    ********************************
+                    * MULLIKEN POPULATION ANALYSIS *
+                    ********************************
+
+-----------------------
+MULLIKEN ATOMIC CHARGES
+-----------------------
+   0 O :   -0.683274
+   1 H :    0.341637
+   2 H :    0.341637
+Sum of atomic charges:   -0.0000000
+
+--------------------------------
+MULLIKEN REDUCED ORBITAL CHARGES
+--------------------------------
+  0 O s       :     3.700000  s :     3.700000
+
+----------------------
+LOEWDIN ATOMIC CHARGES
+----------------------
+   0 O :   -0.413028
+   1 H :    0.206514
+   2 H :    0.206514
+"""
+CHARGES_OF_TWO_SPINS = """\
+--------------------------------------------
+MULLIKEN ATOMIC CHARGES AND SPIN POPULATIONS
+--------------------------------------------
+   0 O :   -0.183274    1.050000
+   1 H :    0.591637   -0.025000
+   2 H :    0.591637   -0.025000
+Sum of atomic charges         :    1.0000000
+Sum of atomic spin populations:    1.0000000
+"""
+
+
 def answered(reference: DftReference, folder: Path) -> tuple[Calculation, np.ndarray]:
     """A calculation of water with outputs as ORCA writes them, and its gradient in Hartree/Bohr."""
     calculation = reference.calculation(molecule("H2O"), folder)
@@ -179,6 +216,7 @@ def answered(reference: DftReference, folder: Path) -> tuple[Calculation, np.nda
         "               *****************************************************\n"
         "               *           SCF CONVERGED AFTER  11 CYCLES          *\n"
         "               *****************************************************\n\n"
+        f"{CHARGES}\n"
         "-------------------------   --------------------\n"
         "FINAL SINGLE POINT ENERGY       -76.381234567891\n"
         "-------------------------   --------------------\n\n"
@@ -196,6 +234,28 @@ def test_output(tmp_path: Path) -> None:
     assert np.allclose(reading.forces, -gradient * Hartree / Bohr, atol=1e-9, rtol=0)
     assert reading.stress is None and reading.smearing_energy is None
     assert reading.facts == {"program": "ORCA 5.0.4", "scf_steps": 11, "n_electrons": 10.0}
+    assert reading.charges is not None and reading.charges.tolist() == [-0.683274, 0.341637, 0.341637]
+    assert reading.charges_method == "mulliken"
+
+
+@pytest.mark.parametrize(
+    ("table", "charges"),
+    [
+        (CHARGES_OF_TWO_SPINS, [-0.183274, 0.591637, 0.591637]),
+        (CHARGES.replace("   1 H :    0.341637\n", "", 1), None),
+        (CHARGES.replace("0.341637", "0.3*1637", 1), None),
+        ("", None),
+    ],
+)
+def test_charges_are_information(table: str, charges: list[float] | None, tmp_path: Path) -> None:
+    """Whatever has become of them, the label is as good."""
+    reference = orca()
+    calculation, _ = answered(reference, tmp_path)
+    output = tmp_path / "orca.out"
+    output.write_text(output.read_text().replace(CHARGES, table))
+    reading = reference.code.believe(calculation)
+    assert reading.energy == pytest.approx(-76.381234567891 * Hartree, abs=1e-9)
+    assert (None if reading.charges is None else reading.charges.tolist()) == charges
 
 
 @pytest.mark.parametrize(
