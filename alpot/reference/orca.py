@@ -16,7 +16,7 @@ from ase.units import Hartree
 from alpot.config import Dft
 from alpot.errors import ConfigError, UsageError
 from alpot.reference.dft_code import Calculation, DftCode, Reading
-from alpot.reference.orca_output import check_convergence, read_gradient, read_output
+from alpot.reference.orca_output import check_convergence, check_level, read_gradient, read_output
 from alpot.reference.witnesses import agreed
 
 # What ORCA calls the functionals; its LDA has the correlation of Vosko, Wilk and Nusair, this one that of others.
@@ -74,9 +74,8 @@ class Orca(DftCode):
         calculation.chosen("smearing", dft.smearing or "none", {"none": None})
         if dft.charge != round(dft.charge):
             raise ConfigError(f"reference.dft.charge = {dft.charge:g}: a molecule has a whole number of charges")
-        functional = _FUNCTIONALS.get(dft.functional, dft.functional)
         usual, blocks = self._basis(calculation)
-        words = [functional, usual, "EnGrad", "TightSCF"]
+        words = [_functional(calculation), usual, "EnGrad", "TightSCF"]
         arguments = calculation.arguments
         words += [str(arguments[key]) for key in ("simple", "strategy") if key in arguments]
         if calculation.start_from is not None:
@@ -120,6 +119,13 @@ class Orca(DftCode):
         file = calculation.directory / self.output
         text = file.read_text(errors="replace") if file.is_file() else ""
         check_convergence(text)
+        check_level(
+            text,
+            functional=_functional(calculation),
+            basis=self._basis(calculation)[0],
+            charge=round(calculation.dft.charge),
+            multiplicity=_unpaired(calculation) + 1,
+        )
         reading, witness = read_gradient(calculation, text), read_output(file, text)
         # The output has 9 digits of the gradient in Hartree/Bohr.
         return agreed(calculation, reading, witness, energy=1e-6, forces=1e-6, stress=0.0)
@@ -132,6 +138,10 @@ class Orca(DftCode):
                 f"{program} is a screen reader, not the quantum chemistry code of the same name; say where that is in"
                 " reference.dft.program"
             )
+
+
+def _functional(calculation: Calculation) -> str:
+    return _FUNCTIONALS.get(calculation.dft.functional, calculation.dft.functional)
 
 
 def _unpaired(calculation: Calculation) -> int:

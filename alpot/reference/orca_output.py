@@ -12,6 +12,7 @@ from ase.units import Bohr, Hartree
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
 from alpot.reference.populations import per_atom
+from alpot.reference.witnesses import as_declared
 
 
 def check_convergence(text: str) -> None:
@@ -20,6 +21,24 @@ def check_convergence(text: str) -> None:
         raise OutputError("the output of orca is not that of one calculation that has ended normally")
     if text.count("SCF CONVERGED AFTER") != 1 or re.search("SCF NOT CONVERGED|not fully converged", text, re.I):
         raise OutputError("the self-consistent field of orca did not converge")
+
+
+def check_level(text: str, *, functional: str, basis: str, charge: int, multiplicity: int) -> None:
+    """Raises ``OutputError`` unless the output repeats the settings.
+
+    Args:
+        text: of the output.
+        functional, basis: the words that the first line of the input begins with; not checked where ORCA was told not
+            to repeat its input.
+        charge, multiplicity: of the molecule.
+    """
+    words = f"{functional} {basis}".lower().split()
+    if (line := re.search(r"^\| *1> *!(.*)$", text, re.MULTILINE)) is not None:
+        told = line[1].lower().split()[: len(words)]
+        as_declared("functional and basis set", " ".join(told), " ".join(words))
+    for title, asked in (("Total Charge +Charge", charge), ("Multiplicity +Mult", multiplicity)):
+        numbers = re.findall(rf"^ *{title} +\.+ +(-?\d+) *$", text, re.MULTILINE)
+        as_declared(title.partition(" +")[0].lower(), ", ".join(sorted(set(numbers))), str(asked))
 
 
 def read_gradient(calculation: Calculation, text: str) -> Reading:

@@ -12,12 +12,13 @@ import numpy as np
 from ase.calculators.vasp.create_input import GenerateVaspInput, format_kpoints, read_potcar_numbers_of_electrons
 from ase.io.vasp import write_vasp
 from ase.io.vasp_parsers.incar_writer import write_incar
+from defusedxml import ElementTree
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
 from alpot.reference.dft_code import Calculation, DftCode, Reading, in_lower_case
 from alpot.reference.pseudopotentials import folders_of, named_pseudopotential, pseudopotential_file
-from alpot.reference.vasp_output import check_convergence, order_of, read_outcar, read_xml
+from alpot.reference.vasp_output import check_convergence, check_level, order_of, read_outcar, read_xml
 from alpot.reference.witnesses import agree, agreed
 
 # VASP has no cold smearing.
@@ -100,8 +101,7 @@ class Vasp(DftCode):
                 ' ("Accurate" here); remove density_cutoff'
             )
         kind, width = calculation.smearing(self.smearing_default)
-        valence = _valence(calculation)
-        electrons = sum(valence[symbol] for symbol in calculation.atoms.symbols) - dft.charge
+        electrons = _electrons(calculation)
         tags: dict[str, Any] = {
             "prec": "Accurate", "encut": calculation.cutoff, "lreal": False, "lasph": True,
             **calculation.chosen("functional", dft.functional, _FUNCTIONALS),
@@ -132,22 +132,25 @@ class Vasp(DftCode):
         outcar = calculation.directory / "OUTCAR"
         text = outcar.read_text(errors="replace") if outcar.is_file() else ""
         check_convergence(text)
-        reading, witness = read_xml(calculation), read_outcar(calculation, text)
+        # ASE takes what there is of a torn file; this does not.
+        root = ElementTree.parse(calculation.directory / "vasprun.xml", forbid_dtd=True).getroot()
+        check_level(root, calculation, self._incar(calculation, order_of(calculation)), _electrons(calculation))
+        reading, witness = read_xml(calculation, root), read_outcar(calculation, text)
         agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 1e-3)
         # OUTCAR has forces with 6 digits.
         return agreed(calculation, reading, witness, energy=2e-6, forces=2e-6, stress=1e-7)
 
 
-def _valence(calculation: Calculation) -> dict[str, float]:
-    """Valence electrons of each element, which its POTCAR must be for."""
-    electrons = {}
+def _electrons(calculation: Calculation) -> float:
+    """Valence electrons of the frame; each POTCAR must be that of its element."""
+    valence = {}
     for symbol, file in calculation.pseudopotentials.items():
         with Path(file).open(errors="replace") as content:
             told = read_potcar_numbers_of_electrons(content)
         if [element for element, _ in told] != [symbol]:
             raise ConfigError(f"reference.dft.pseudopotentials.{symbol}: {file} is not a POTCAR of {symbol} alone")
-        electrons[symbol] = told[0][1]
-    return electrons
+        valence[symbol] = told[0][1]
+    return sum(valence[symbol] for symbol in calculation.atoms.symbols) - calculation.dft.charge
 
 
 def _told(value: Any) -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from ase.io import read
-from defusedxml import ElementTree
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
+from alpot.reference.witnesses import agree, as_declared
+
+#: Those that are called the same in INCAR and in vasprun.xml; "--" there is that of POTCAR.
+_FUNCTIONALS = ("CA", "PE", "PS", "RP", "RE")
 
 
 def check_convergence(text: str) -> None:
@@ -20,12 +24,37 @@ def check_convergence(text: str) -> None:
         raise OutputError("the self-consistent field of VASP did not converge")
 
 
-def read_xml(calculation: Calculation) -> Reading:
-    """The numbers of vasprun.xml, and the moment from OSZICAR."""
-    file = calculation.directory / "vasprun.xml"
-    # ASE takes what there is of a torn file; this does not.
-    root = ElementTree.parse(file, forbid_dtd=True).getroot()
-    frames: Any = read(file, index=":", format="vasp-xml")
+def check_level(root: Any, calculation: Calculation, asked: Mapping[str, Any], electrons: float) -> None:
+    """Raises ``OutputError`` unless vasprun.xml repeats the settings.
+
+    Args:
+        root: of vasprun.xml.
+        calculation: what was asked for.
+        asked: the tags of INCAR, in lower case.
+        electrons: number of valence electrons.
+    """
+    # Some versions put spaces behind the names.
+    told = {tag.get("name", "").strip(): (tag.text or "").strip() for tag in root.iterfind("parameters//i")}
+    agree("cutoff in eV", float(told["ENMAX"]), asked["encut"], 1e-6)
+    as_declared("ISMEAR", told["ISMEAR"], str(asked["ismear"]))
+    agree("width of the smearing in eV", float(told["SIGMA"]), asked["sigma"], 1e-6)
+    as_declared("ISPIN", told["ISPIN"], str(asked["ispin"]))
+    # POTCAR says with three digits how many each atom has.
+    agree("number of electrons", float(told["NELECT"]), electrons, 1e-3 * len(calculation.atoms))
+    mesh = root.findtext("kpoints/generation/v[@name='divisions']", "")
+    as_declared("k-point grid", " ".join(mesh.split()), " ".join(map(str, calculation.kpoints)))
+    # What is told of the functional has changed with the versions.
+    if "gga" in asked and told.get("GGA") in _FUNCTIONALS:
+        as_declared("GGA", told["GGA"], asked["gga"])
+    if "LHFCALC" in told:
+        as_declared("LHFCALC", told["LHFCALC"], "T" if asked.get("lhfcalc") else "F")
+    if asked.get("lhfcalc") and "HFSCREEN" in told:
+        agree("HFSCREEN", float(told["HFSCREEN"]), asked.get("hfscreen", 0.0), 1e-6)
+
+
+def read_xml(calculation: Calculation, root: Any) -> Reading:
+    """The numbers of vasprun.xml, whose root is given, and the moment from OSZICAR."""
+    frames: Any = read(calculation.directory / "vasprun.xml", index=":", format="vasp-xml")
     if len(frames) != 1 or len(root.findall("calculation")) != 1:
         raise OutputError(f"vasprun.xml holds {len(frames)} calculations")
     (frame,) = frames

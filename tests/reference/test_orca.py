@@ -146,6 +146,22 @@ def test_the_ladder_leaves_the_level_of_theory_alone() -> None:
 # --------------------------------------------------------------------------------------------------- the output
 
 
+INPUT_FILE = """\
+================================================================================
+                                       INPUT FILE
+================================================================================
+NAME = orca.inp
+|  1> ! PBE def2-TZVP EnGrad TightSCF 
+|  2> %scf
+|  3>   tole 1.102e-08
+|  4>   convforced true
+|  5> end
+|  6> *xyz 0 1 
+|  7> O   6.0 6.0 6.0
+|  8> *
+|  9>                          ****END OF INPUT****
+================================================================================
+"""  # noqa: W291 - so does ASE
 CHARGES = """\
                     ********************************
                     * MULLIKEN POPULATION ANALYSIS *
@@ -209,9 +225,15 @@ def answered(reference: DftReference, folder: Path) -> tuple[Calculation, np.nda
     (folder / "orca.out").write_text(
         "                                 * O   R   C   A *\n"
         "                         Program Version 5.0.4 -  RELEASE  -\n\n"
-        f"Number of atoms                             ...  3\n\n"
+        f"{INPUT_FILE}\n"
+        "Number of atoms                             ...  3\n\n"
         f"---------------------------------\nCARTESIAN COORDINATES (ANGSTROEM)\n---------------------------------\n"
         f"{coordinates}\n\n"
+        "General Settings:\n"
+        " Integral files         IntName         .... orca\n"
+        " Hartree-Fock type      HFTyp           .... RHF\n"
+        " Total Charge           Charge          ....    0\n"
+        " Multiplicity           Mult            ....    1\n"
         " Number of Electrons    NEL             ....   10\n\n"
         "               *****************************************************\n"
         "               *           SCF CONVERGED AFTER  11 CYCLES          *\n"
@@ -302,3 +324,35 @@ def test_torn_and_foreign_outputs_are_not_believed(tmp_path: Path) -> None:
     moved.rotate(10, "x")
     with pytest.raises(OutputError, match="another frame"):
         reference.code.believe(reference.calculation(moved, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("! PBE def2-TZVP", "! PBE def2-SVP", "its functional and basis set is pbe def2-svp, not pbe def2-tzvp"),
+        ("! PBE def2-TZVP", "! BLYP def2-TZVP", "functional and basis set"),
+        ("! PBE def2-TZVP EnGrad TightSCF", "!", "functional and basis set"),
+        ("Charge          ....    0", "Charge          ....    1", "its total charge is 1, not 0"),
+        ("Charge          ....    0", "Charge          ....   -1", "its total charge is -1, not 0"),
+        ("Mult            ....    1", "Mult            ....    3", "its multiplicity is 3, not 1"),
+    ],
+)
+def test_another_level_of_theory_is_not_believed(old: str, new: str, what: str, tmp_path: Path) -> None:
+    reference = orca()
+    calculation, _ = answered(reference, tmp_path)
+    output = tmp_path / "orca.out"
+    text = output.read_text()
+    assert text.count(old) == 1
+    output.write_text(text.replace(old, new))
+    with pytest.raises(OutputError, match=what):
+        reference.code.believe(calculation)
+
+
+def test_the_case_of_words_and_an_input_that_is_not_repeated_are_no_reason(tmp_path: Path) -> None:
+    reference = orca()
+    calculation, _ = answered(reference, tmp_path)
+    output = tmp_path / "orca.out"
+    text = output.read_text()
+    for told in (text.replace("PBE def2-TZVP", "pbe  DEF2-tzvp"), text.replace(INPUT_FILE, "")):
+        output.write_text(told)
+        assert reference.code.believe(calculation).facts["n_electrons"] == 10.0
