@@ -5,6 +5,7 @@
 A label is wrong if any of its numbers differs from that of the undamaged output by more than rounding in the coarser of
 its two places explains (``TOLERANCES`` in tests/reference/dft_corpus.py), or is there in only one of the two. Both
 places of a number are damaged independently: that both come to the same wrong number is no fault of a reader.
+What is told once only is information: of that, no more is demanded than a finite number for each atom, or none.
 Counts go to ``reference_data/benchmarks/fuzz.json``; whatever is neither label nor named error is printed, with the
 number from which it can be made again, and the exit status is 1.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -11,13 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.io.abinit import read_abinit_out, write_abinit_in
-from ase.units import Bohr, Hartree
+from ase.io.abinit import write_abinit_in
 
 from alpot.config import Dft
+from alpot.reference.abinit_output import check_convergence, check_level, read_echo, read_results
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, in_lower_case
 from alpot.reference.pseudopotentials import folders_of, pseudopotential_file
-from alpot.reference.witnesses import agree, agreed, as_declared
+from alpot.reference.witnesses import agree, agreed
 
 _FUNCTIONALS = {
     "LDA": 7, "PBE": 11, "PBEsol": -116133, "RPBE": 15, "revPBE": 14, "SCAN": -263267, "r2SCAN": -497498,
@@ -26,9 +25,6 @@ _FUNCTIONALS = {
 _META = ("SCAN", "r2SCAN")
 # 5 is the cold smearing whose tail is monotonic, as in other codes.
 _SMEARINGS = {"cold": 5, "methfessel-paxton": 6, "gaussian": 7, "fermi-dirac": 3}
-_ECHO = "outvars: echo values of variables after computation"
-
-_OCCUPIED = "The minimal occupation factor is"
 
 
 class Abinit(DftCode):
@@ -83,11 +79,15 @@ class Abinit(DftCode):
         for symbol, file in calculation.pseudopotentials.items():
             _link(calculation.directory / names[symbol], Path(file))
         species = sorted(set(atoms.numbers))
-        variables = {**self._variables(calculation), **in_lower_case(calculation.arguments)}
+        variables = self._asked(calculation)
         variables["fband"] *= 1 + 4 * (calculation.bands - 1)
         with (calculation.directory / "abinit.abi").open("w") as output:
             pseudopotentials = [names[chemical_symbols[number]] for number in species]
             write_abinit_in(output, atoms, variables, species=species, pseudos=pseudopotentials)
+
+    def _asked(self, calculation: Calculation) -> dict[str, Any]:
+        """The input variables, apart from more bands."""
+        return {**self._variables(calculation), **in_lower_case(calculation.arguments)}
 
     def _variables(self, calculation: Calculation) -> dict[str, Any]:
         dft = calculation.dft
@@ -136,18 +136,11 @@ class Abinit(DftCode):
 
     def read(self, calculation: Calculation) -> Reading:
         """See ``DftCode``."""
-        file = calculation.directory / "abinit.abo"
-        text = file.read_text(errors="replace") if file.is_file() else ""
-        if text.count(" Calculation completed.") != 1 or text.count(_ECHO) != 1:
-            raise OutputError("the output of abinit is not that of one calculation that was completed")
-        if "not enough scf cycles" in text or len(re.findall(r"At SCF step +\d+, etot is converged", text)) != 1:
-            raise OutputError("the self-consistent field of abinit did not converge")
-        log = calculation.directory / self.output
-        if log.is_file() and _OCCUPIED in log.read_text(errors="replace"):
-            raise OutputError("the highest band of abinit is not empty")
-        self._check_level(text, calculation)
-        reading = _of_echo(calculation, text)
-        witness = _of_results(calculation, text)
+        texts = [calculation.directory / name for name in ("abinit.abo", self.output)]
+        text, log = (file.read_text(errors="replace") if file.is_file() else "" for file in texts)
+        check_convergence(text, log)
+        check_level(text, calculation, self._asked(calculation))
+        reading, witness = read_echo(calculation, text), read_results(calculation, text)
         if calculation.smearing()[0] != "none" and reading.smearing_energy is None:
             raise OutputError("the output of abinit does not tell the entropy of the smearing")
         agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 2e-6)
@@ -155,84 +148,6 @@ class Abinit(DftCode):
         tolerance = 1e-6 + 2e-7 * abs(reading.energy)
         largest = float(np.abs(reading.forces).max(initial=0.0))
         return agreed(calculation, reading, witness, energy=tolerance, forces=1e-6 + 4e-7 * largest, stress=1e-7)
-
-    def _check_level(self, text: str, calculation: Calculation) -> None:
-        """The output repeats the settings."""
-        asked = {**self._variables(calculation), **in_lower_case(calculation.arguments)}
-        told = _variables_told(text)
-        as_declared("charge", told["charge"], float(asked["charge"]))
-        as_declared("occopt", told["occopt"], float(asked["occopt"]))
-        if "tsmear" in asked:
-            as_declared("tsmear in eV", told["tsmear"] * Hartree, float(asked["tsmear"]))
-        has_moments = calculation.has_spin and bool(calculation.moments.any())
-        as_declared("number of spin densities", told["nspden"], 2.0 if has_moments else 1.0)
-        # The echo after the calculation leaves out what is as usual.
-        last = dict(re.findall(r"^ +(nspden|occopt) +(\d+)$", text.split(_ECHO)[1], re.MULTILINE))
-        as_declared("number of spin densities", float(last.get("nspden", "1")), told["nspden"])
-        as_declared("occopt", float(last.get("occopt", "1")), told["occopt"])
-        functional = re.findall(r"^ +ixc +(-?\d+)$", text, re.MULTILINE)
-        as_declared("ixc", functional[-1] if functional else str(asked["ixc"]), str(asked["ixc"]))
-        mesh = re.findall(r"^ +kptrlatt +(.*)$", text, re.MULTILINE)
-        expected = " ".join(str(number) for number in np.diag(calculation.kpoints).flat)
-        as_declared("k-point grid", " ".join(mesh[-1].split()) if mesh else "1 0 0 0 1 0 0 0 1", expected)
-
-
-def _variables_told(text: str) -> dict[str, float]:
-    """Those of the tables ``dimensions`` and ``electrons`` before the calculation."""
-    tables = re.findall(r"^(?:dimensions|electrons): \{(.*)\}$", text, re.MULTILINE)
-    return {name: float(value) for name, value in re.findall(r"(\w+): +(\S+),", " ".join(tables))}
-
-
-def _of_echo(calculation: Calculation, text: str) -> Reading:
-    """The closing echo of all variables, in Hartree atomic units; the entropy is nowhere but in the terms before."""
-    before, echo = text.split(_ECHO)
-
-    def numbers(name: str, count: int) -> np.ndarray:
-        _, values = echo.split(f" {name} ")
-        return np.array(values.split()[:count], dtype=float)
-
-    def told(pattern: str) -> str:
-        (value,) = set(re.findall(pattern, before, re.MULTILINE))
-        return str(value)
-
-    agree("cutoff", numbers("ecut", 1)[0] * Hartree, calculation.cutoff, 1e-3)
-    n_atoms = int(numbers("natom", 1)[0])
-    moments = re.findall(r"^ Magnetization \(Bohr magneton\)= *(\S+)", before, re.MULTILINE)
-    return Reading(
-        energy=float(numbers("etotal", 1)[0]) * Hartree,
-        forces=numbers("fcart", 3 * n_atoms).reshape(-1, 3) * Hartree / Bohr,
-        stress=numbers("strten", 6) * Hartree / Bohr**3,
-        smearing_energy=float(told(r"^'-kT\*entropy' +: +(\S+)")) * Hartree if "'-kT*entropy'" in before else None,
-        cell=numbers("rprim", 9).reshape(3, 3),
-        magnetic_moment=float(moments[-1]) if moments else None,
-        facts={
-            "program": "abinit " + told(r"^\.Version +(\S+) +of ABINIT"),
-            "scf_steps": int(told(r"At SCF step +(\d+), etot is converged")),
-            "n_kpoints": int(told(r"dimensions: {.*nkpt: +(\d+),")),
-            "n_electrons": float(told(r"electrons: {nelect: +(\S+),")),
-        },
-    )
-
-
-def _of_results(calculation: Calculation, text: str) -> Reading:
-    """The results where they were computed: in eV and Å, but for the entropy, which is the rest to the total energy."""
-    results: dict[str, Any] = read_abinit_out(io.StringIO(text))
-    if list(results["atoms"].symbols) != list(calculation.atoms.symbols):
-        raise OutputError("the output of abinit is of another frame: it has other elements")
-    moments = re.findall(r"Total magnetization \(exact up - dn\): *(\S+)", text)
-    # With PAW the energy by double counting is the one that counts; it comes last.
-    terms = dict(re.findall(r"(?m)^(internal|total_energy)(?:_dc)? +: +(\S+)$", text))
-    in_eV = re.findall(r"(?m)^total_energy(?:_dc)?_eV +: +(\S+)$", text)
-    rest = float(terms["total_energy"]) - float(terms["internal"]) if "internal" in terms else None
-    return Reading(
-        energy=float(in_eV[-1]),
-        forces=results["forces"],
-        stress=results["stress"],
-        smearing_energy=None if rest is None else rest * Hartree,
-        positions=results["atoms"].positions,
-        cell=results["atoms"].cell.array,
-        magnetic_moment=float(moments[-1]) if moments else None,
-    )
 
 
 def _is_paw(file: str) -> bool:

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.units import Bohr, GPa, Hartree
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
+from alpot.reference.populations import per_atom
 from alpot.reference.witnesses import agree
 
 _NUMBER = r"([-+]?\d+\.\d+(?:E[-+]\d+)?)"
@@ -88,6 +89,8 @@ def read_log(text: str, calculation: Calculation) -> Reading:
         smearing_energy=_smearing_energy(text),
         magnetic_moment=moment,
         magnetic_moments=moments,
+        charges=_charges(text, calculation),
+        charges_method="mulliken",
         facts={
             "program": _one(text, r"CP2K\| version string: +(.+)"),
             "scf_steps": int(_one(text, r"SCF run converged in +(\d+) steps")),
@@ -134,6 +137,18 @@ def _moments(text: str, calculation: Calculation) -> tuple[float | None, np.ndar
     moments = np.array(rows, dtype=float)[:, 0]
     agree("moment of the cell", float(moments.sum()), float(moment), 1e-6 * len(moments))
     return float(moment), moments
+
+
+def _charges(text: str, calculation: Calculation) -> np.ndarray | None:
+    """Mulliken's charges of the atoms, e; before them in a row is the population of each spin, behind them a moment."""
+    before, after = (r" +\S+ +\S+", r" +\S+") if calculation.has_spin else (r" +\S+", "")
+    return per_atom(
+        text,
+        len(calculation.atoms),
+        title=r"^ *#  Atom  Element  Kind  Atomic population .*\n",
+        row=rf" *(\d+) +[A-Z][a-z]? +\d+{before} +{_NUMBER}{after} *",
+        total=rf" *# Total charge(?: and spin)?{before} +{_NUMBER}",
+    )
 
 
 def _between(text: str, begin: str, end: str, *, keep_first_line: bool = False) -> str:

@@ -281,7 +281,7 @@ class DftReference:
         return {}
 
     def _facts(self, calculation: Calculation, reading: Reading) -> dict[str, Any]:
-        """What is worth keeping with the label; energies in eV, moments in Bohr magnetons."""
+        """What is worth keeping with the label; energies in eV, moments in Bohr magnetons, charges in e."""
         facts = {"energy": "free_energy", **reading.facts}
         if reading.smearing_energy is not None:
             kind, width = calculation.smearing(self.code.smearing_default)
@@ -291,6 +291,8 @@ class DftReference:
             facts["magnetic_moment"] = reading.magnetic_moment
         if reading.magnetic_moments is not None:
             facts["magnetic_moments"] = reading.magnetic_moments.tolist()
+        if reading.charges is not None:
+            facts |= {"charges": reading.charges.tolist(), "charges_method": reading.charges_method}
         return facts
 
     # ------------------------------------------------------------------------------------------------ the density

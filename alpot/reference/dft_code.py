@@ -145,7 +145,13 @@ class Reading:
         positions, cell: (n_atoms, 3) and (3, 3) Å of what was computed, where the output tells.
         symbols: chemical symbols of what was computed, where the output tells.
         magnetic_moment: of the cell in Bohr magnetons.
-        magnetic_moments: (n_atoms,) in Bohr magnetons.
+        magnetic_moments: (n_atoms,) in Bohr magnetons. ABINIT's are those in spheres and told once: they are
+            information as ``charges`` are.
+        charges: (n_atoms,) e, positive where electrons are missing; of codes that print them unasked (CP2K, ORCA), None
+            where the table is not whole. Nothing else in an output confirms them: they are information, and no part of
+            what is believed. Of the others, GPAW prints none, pw.x leaves them to a program of its own (projwfc.x), and
+            those of ABINIT and VASP are of spheres, which do not add up to the cell's.
+        charges_method: how electrons are shared among the atoms, e.g. "mulliken".
         facts: scf_steps, n_kpoints, n_electrons, program and so on, as far as they are told.
     """
 
@@ -158,6 +164,8 @@ class Reading:
     symbols: Sequence[str] | None = None
     magnetic_moment: float | None = None
     magnetic_moments: np.ndarray | None = None
+    charges: np.ndarray | None = None
+    charges_method: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 

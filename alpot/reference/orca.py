@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from ase import Atoms
-from ase.io import read
 from ase.io.orca import write_orca
-from ase.units import Bohr, Hartree
+from ase.units import Hartree
 
 from alpot.config import Dft
 from alpot.errors import ConfigError, UsageError
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.dft_code import Calculation, DftCode, Reading
+from alpot.reference.orca_output import check_convergence, check_level, read_gradient, read_output
 from alpot.reference.witnesses import agreed
 
 # What ORCA calls the functionals; its LDA has the correlation of Vosko, Wilk and Nusair, this one that of others.
@@ -76,9 +74,8 @@ class Orca(DftCode):
         calculation.chosen("smearing", dft.smearing or "none", {"none": None})
         if dft.charge != round(dft.charge):
             raise ConfigError(f"reference.dft.charge = {dft.charge:g}: a molecule has a whole number of charges")
-        functional = _FUNCTIONALS.get(dft.functional, dft.functional)
         usual, blocks = self._basis(calculation)
-        words = [functional, usual, "EnGrad", "TightSCF"]
+        words = [_functional(calculation), usual, "EnGrad", "TightSCF"]
         arguments = calculation.arguments
         words += [str(arguments[key]) for key in ("simple", "strategy") if key in arguments]
         if calculation.start_from is not None:
@@ -121,12 +118,15 @@ class Orca(DftCode):
         """See ``DftCode``."""
         file = calculation.directory / self.output
         text = file.read_text(errors="replace") if file.is_file() else ""
-        if text.count("ORCA TERMINATED NORMALLY") != 1:
-            raise OutputError("the output of orca is not that of one calculation that has ended normally")
-        if text.count("SCF CONVERGED AFTER") != 1 or re.search("SCF NOT CONVERGED|not fully converged", text, re.I):
-            raise OutputError("the self-consistent field of orca did not converge")
-        reading = _of_gradient(calculation, text)
-        witness = _of_output(file, text)
+        check_convergence(text)
+        check_level(
+            text,
+            functional=_functional(calculation),
+            basis=self._basis(calculation)[0],
+            charge=round(calculation.dft.charge),
+            multiplicity=_unpaired(calculation) + 1,
+        )
+        reading, witness = read_gradient(calculation, text), read_output(file, text)
         # The output has 9 digits of the gradient in Hartree/Bohr.
         return agreed(calculation, reading, witness, energy=1e-6, forces=1e-6, stress=0.0)
 
@@ -140,42 +140,12 @@ class Orca(DftCode):
             )
 
 
+def _functional(calculation: Calculation) -> str:
+    return _FUNCTIONALS.get(calculation.dft.functional, calculation.dft.functional)
+
+
 def _unpaired(calculation: Calculation) -> int:
     """Unpaired electrons: as many as the moments ask for, as nearly as the number of electrons allows."""
     electrons = int(calculation.atoms.numbers.sum()) - round(calculation.dft.charge)
     wanted = abs(float(calculation.moments.sum())) if calculation.has_spin else 0.0
     return 2 * max(0, math.ceil(0.5 * (wanted - electrons % 2) - 0.5)) + electrons % 2
-
-
-def _of_gradient(calculation: Calculation, text: str) -> Reading:
-    """``orca.engrad``: number of atoms, energy, gradient, then atomic numbers and coordinates; atomic units."""
-    lines = (calculation.directory / "orca.engrad").read_text().splitlines()
-    values = " ".join(line for line in lines if not line.startswith("#")).split()
-    n_atoms = int(values[0])
-    if len(values) != 2 + 7 * n_atoms:
-        raise OutputError("orca.engrad is not complete")
-    gradient = np.array(values[2 : 2 + 3 * n_atoms], dtype=float).reshape(-1, 3)
-    atoms = np.array(values[2 + 3 * n_atoms :], dtype=float).reshape(-1, 4)
-    if atoms[:, 0].astype(int).tolist() != calculation.atoms.numbers.tolist():
-        raise OutputError("orca.engrad is of another frame: it has other elements")
-    (steps,) = re.findall(r"SCF CONVERGED AFTER +(\d+) +CYCLES", text)
-    electrons = re.findall(r"Number of Electrons .*?(\d+)\s*$", text, re.MULTILINE)
-    return Reading(
-        energy=float(values[1]) * Hartree,
-        forces=-gradient * Hartree / Bohr,
-        positions=atoms[:, 1:] * Bohr,
-        facts={
-            "program": "ORCA " + re.findall(r"Program Version +(\S+)", text)[0],
-            "scf_steps": int(steps),
-            "n_electrons": float(electrons[0]),
-        },
-    )
-
-
-def _of_output(file: Path, text: str) -> Reading:
-    if text.count("FINAL SINGLE POINT ENERGY") != 1 or text.count("CARTESIAN GRADIENT") != 1:
-        raise OutputError("the output of orca does not hold one energy and one gradient")
-    frames: Any = read(file, index=":", format="orca-output")
-    (frame,) = frames
-    results = frame.calc.results
-    return Reading(energy=results["energy"], forces=results["forces"], positions=frame.positions)

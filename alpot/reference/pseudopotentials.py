@@ -1,9 +1,11 @@
-"""Finds pseudopotential files, which are part of the level of theory by their content."""
+"""Finds pseudopotential files, which are part of the level of theory by their content, and asks what they are for."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from alpot.config import Dft
@@ -61,3 +63,24 @@ def folders_of(variable: str, *usual: str) -> list[Path]:
     """The folders in an environment variable (separated by ``:``), and the usual ones."""
     named = [part for part in os.environ.get(variable, "").split(os.pathsep) if part]
     return [Path(folder) for folder in (*named, *usual)]
+
+
+def element_of(file: str) -> str | None:
+    """The element of a pseudopotential; None where its format does not tell as UPF does."""
+    text = Path(file).read_text(errors="replace")
+    found = re.search(r'\belement\s*=\s*"\s*([A-Z][a-z]?)\s*"|^\s*([A-Z][a-z]?)\s+Element\s*$', text, re.MULTILINE)
+    return None if found is None else found[1] or found[2]
+
+
+@cache
+def valence_of(file: str) -> float:
+    """Valence electrons of a pseudopotential, in the words of UPF 2, UPF 1, or the second line of the GTH format.
+
+    Raises:
+        ConfigError: it does not tell.
+    """
+    text = Path(file).read_text(errors="replace")
+    for pattern in (r'z_valence\s*=\s*["\']\s*([\d.Ee+]+)', r"([\d.]+)\s+Z valence", r"\A.*\n\s*[\d.]+\s+([\d.]+)\s"):
+        if found := re.search(pattern, text):
+            return float(found[1])
+    raise ConfigError(f"reference.dft.pseudopotentials: {file} does not say how many valence electrons it is for")

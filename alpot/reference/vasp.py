@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase.calculators.vasp.create_input import GenerateVaspInput, format_kpoints, read_potcar_numbers_of_electrons
-from ase.io import read
 from ase.io.vasp import write_vasp
 from ase.io.vasp_parsers.incar_writer import write_incar
 from defusedxml import ElementTree
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, in_lower_case
+from alpot.reference.dft_code import Calculation, DftCode, Reading, in_lower_case
 from alpot.reference.pseudopotentials import folders_of, named_pseudopotential, pseudopotential_file
+from alpot.reference.vasp_output import check_convergence, check_level, order_of, read_outcar, read_xml
 from alpot.reference.witnesses import agree, agreed
 
 # VASP has no cold smearing.
@@ -85,7 +84,7 @@ class Vasp(DftCode):
         directory = calculation.directory
         if calculation.start_from is not None:
             shutil.copyfile(calculation.start_from / "CHGCAR", directory / "CHGCAR")
-        order = _order(calculation)
+        order = order_of(calculation)
         atoms = calculation.atoms[order]
         symbols = list(dict.fromkeys(atoms.symbols))
         files = [Path(calculation.pseudopotentials[symbol]) for symbol in symbols]
@@ -102,8 +101,7 @@ class Vasp(DftCode):
                 ' ("Accurate" here); remove density_cutoff'
             )
         kind, width = calculation.smearing(self.smearing_default)
-        valence = _valence(calculation)
-        electrons = sum(valence[symbol] for symbol in calculation.atoms.symbols) - dft.charge
+        electrons = _electrons(calculation)
         tags: dict[str, Any] = {
             "prec": "Accurate", "encut": calculation.cutoff, "lreal": False, "lasph": True,
             **calculation.chosen("functional", dft.functional, _FUNCTIONALS),
@@ -133,89 +131,26 @@ class Vasp(DftCode):
         """See ``DftCode``."""
         outcar = calculation.directory / "OUTCAR"
         text = outcar.read_text(errors="replace") if outcar.is_file() else ""
-        if text.count("General timing and accounting informations for this job") != 1:
-            raise OutputError("OUTCAR is not that of one calculation that has ended")
-        if text.count("aborting loop because EDIFF is reached") != 1:
-            raise OutputError("the self-consistent field of VASP did not converge")
-        reading = _of_xml(calculation)
-        witness = _of_outcar(calculation, text)
+        check_convergence(text)
+        # ASE takes what there is of a torn file; this does not.
+        root = ElementTree.parse(calculation.directory / "vasprun.xml", forbid_dtd=True).getroot()
+        check_level(root, calculation, self._incar(calculation, order_of(calculation)), _electrons(calculation))
+        reading, witness = read_xml(calculation, root), read_outcar(calculation, text)
         agree("magnetic moment", reading.magnetic_moment, witness.magnetic_moment, 1e-3)
         # OUTCAR has forces with 6 digits.
         return agreed(calculation, reading, witness, energy=2e-6, forces=2e-6, stress=1e-7)
 
 
-def _of_xml(calculation: Calculation) -> Reading:
-    file = calculation.directory / "vasprun.xml"
-    # ASE takes what there is of a torn file; this does not.
-    root = ElementTree.parse(file, forbid_dtd=True).getroot()
-    frames: Any = read(file, index=":", format="vasp-xml")
-    if len(frames) != 1 or len(root.findall("calculation")) != 1:
-        raise OutputError(f"vasprun.xml holds {len(frames)} calculations")
-    (frame,) = frames
-    steps = root.findall("calculation/scstep")
-    if not len(steps) < int(frame.calc.parameters["nelm"]):
-        raise OutputError("the self-consistent field of VASP used up its steps")
-    terms = {item.attrib["name"]: float(item.text or "nan") for item in steps[-1].findall("energy/i")}
-    order = _order(calculation)
-    if list(frame.symbols) != list(calculation.atoms.symbols[order]):
-        raise OutputError("vasprun.xml is of another frame: it has other elements")
-    moments = re.findall(r"^ +1 F=.* mag= *(\S+)", (calculation.directory / "OSZICAR").read_text(), re.MULTILINE)
-    return Reading(
-        energy=frame.calc.results["free_energy"],
-        forces=_unsorted(frame.calc.results["forces"], order),
-        stress=frame.calc.results["stress"],
-        smearing_energy=terms["e_fr_energy"] - terms["e_wo_entrp"],
-        positions=_unsorted(frame.positions, order),
-        cell=frame.cell.array,
-        magnetic_moment=float(moments[-1]) if calculation.has_spin else None,
-        facts={
-            "program": "VASP " + root.findtext("generator/i[@name='version']", "").strip(),
-            "scf_steps": len(steps),
-            "n_kpoints": len(root.findall("kpoints/varray[@name='kpointlist']/v")),
-            "n_electrons": float(frame.calc.parameters["nelect"]),
-        },
-    )
-
-
-def _of_outcar(calculation: Calculation, text: str) -> Reading:
-    frames: Any = read(calculation.directory / "OUTCAR", index=":", format="vasp-out")
-    order = _order(calculation)
-    if len(frames) != 1 or list(frames[0].symbols) != list(calculation.atoms.symbols[order]):
-        raise OutputError("OUTCAR does not hold one calculation of the elements that were asked for")
-    results = frames[0].calc.results
-    moments = re.findall(r"^ number of electron +\S+ +magnetization +(\S+)", text, re.MULTILINE)
-    return Reading(
-        energy=results["free_energy"],
-        forces=_unsorted(results["forces"], order),
-        stress=results["stress"],
-        smearing_energy=float(re.findall(r"EENTRO *= *(\S+)", text)[-1]),
-        positions=_unsorted(frames[0].positions, order),
-        cell=frames[0].cell.array,
-        magnetic_moment=float(moments[-1]) if calculation.has_spin else None,
-    )
-
-
-def _order(calculation: Calculation) -> np.ndarray:
-    """VASP wants the atoms element by element."""
-    return np.argsort(calculation.atoms.numbers, kind="stable")
-
-
-def _unsorted(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    result = np.empty_like(values)
-    result[order] = values
-    return result
-
-
-def _valence(calculation: Calculation) -> dict[str, float]:
-    """Valence electrons of each element, which its POTCAR must be for."""
-    electrons = {}
+def _electrons(calculation: Calculation) -> float:
+    """Valence electrons of the frame; each POTCAR must be that of its element."""
+    valence = {}
     for symbol, file in calculation.pseudopotentials.items():
         with Path(file).open(errors="replace") as content:
             told = read_potcar_numbers_of_electrons(content)
         if [element for element, _ in told] != [symbol]:
             raise ConfigError(f"reference.dft.pseudopotentials.{symbol}: {file} is not a POTCAR of {symbol} alone")
-        electrons[symbol] = told[0][1]
-    return electrons
+        valence[symbol] = told[0][1]
+    return sum(valence[symbol] for symbol in calculation.atoms.symbols) - calculation.dft.charge
 
 
 def _told(value: Any) -> Any:

@@ -71,7 +71,7 @@ class Fuzzer:
         except Exception as error:  # noqa: BLE001 - this is what is looked for
             kind, words = "exception", f"{type(error).__name__}: {error}"
         else:
-            problem = wrong_number(reading, case)
+            problem = wrong_number(reading, case, is_damaged=True)
             kind, words = ("true label", "") if problem is None else ("wrong label", problem)
         seconds = time.perf_counter() - begin
         if seconds > LONGEST_S:

@@ -263,6 +263,8 @@ def test_a_slab_has_no_stress(program, tmp_path: Path) -> None:
 def test_an_isolated_atom_is_magnetic(program, tmp_path: Path) -> None:
     details = abinit(smearing_width=0.02).compute(Atoms("Al"), tmp_path).details
     assert details["magnetic_moment"] == pytest.approx(1.0, abs=0.01)
+    (around_the_atom,) = details["magnetic_moments"]  # within 2 Bohr radii
+    assert 0.1 < around_the_atom < 0.2
 
 
 @pytest.mark.slow

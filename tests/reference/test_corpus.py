@@ -57,3 +57,23 @@ def test_a_log_of_cp2k_without_the_entropy_is_refused(tmp_path: Path) -> None:
     log.write_text("".join(line for line in lines if "Electronic entropic energy" not in line))
     with pytest.raises(RunFailed, match="entropy of the smearing"):
         case.judge(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "file", "row", "lost"),
+    [
+        ("cp2k", "gamma", "alpot.out", "       3     Al       1          2.996569", "charges"),
+        ("abinit", "spin", "abinit.abo", "    2   2.00000     0.443627", "magnetic_moments"),
+    ],
+)
+def test_a_garbled_table_of_information_refuses_no_label(
+    code: str, name: str, file: str, row: str, lost: str, tmp_path: Path
+) -> None:
+    case = next(case for case in GOOD if (case.code, case.name) == (code, name))
+    unpack(case.files, tmp_path)
+    text = (tmp_path / file).read_text()
+    assert text.count(row) == 1
+    (tmp_path / file).write_text(text.replace(row, "*" * len(row)))
+    reading = case.judge(tmp_path)
+    assert getattr(reading, lost) is None
+    assert wrong_number(reading, case, is_damaged=True) is None

@@ -180,6 +180,8 @@ def test_a_label_and_what_damage_does_to_its_output(cheap: DftReference, tmp_pat
     result = cheap.compute(Atoms("Al"), tmp_path)
     assert result.details["magnetic_moment"] == pytest.approx(1.0, abs=1e-3)
     assert result.details["n_electrons"] == 3
+    assert result.details["magnetic_moments"] == [result.details["magnetic_moment"]]
+    assert result.details["charges"] == [0.0] and result.details["charges_method"] == "mulliken"
     assert result.stress is None
     # No force acts on a lone atom, but for what the grid does to it.
     assert np.abs(result.forces).max() < 0.02
@@ -207,8 +209,24 @@ def test_a_label_and_what_damage_does_to_its_output(cheap: DftReference, tmp_pat
             assert np.allclose(seen.forces, sound.forces, rtol=0, atol=1e-8)
             assert seen.magnetic_moment == pytest.approx(1.0, abs=1e-3)
             assert seen.smearing_energy == pytest.approx(sound.smearing_energy, abs=1e-7)
+            assert seen.charges is None or seen.charges.shape == (1,)
         file.write_bytes(whole)
     assert refused > 100
+
+
+@pytest.mark.parametrize("spin", ["none", "collinear"])
+def test_charges_of_a_molecule(cheap: DftReference, spin: str, tmp_path: Path) -> None:
+    """Hydrogen takes electrons from aluminum, in the table of one spin and in that of two."""
+    two = {
+        key: {**CHEAP[key], "H": name}
+        for key, name in (("pseudopotentials", "GTH-PBE"), ("basis", "DZVP-MOLOPT-SR-GTH"))
+    }
+    reference = open_code("cp2k", **{**CHEAP, **two, "cutoff": 1000.0, "spin": spin, "smearing": "none"})
+    details = reference.compute(Atoms("HAl", positions=[(0, 0, 0), (0, 0, 1.65)]), tmp_path).details
+    hydrogen, aluminum = details["charges"]
+    assert hydrogen < -0.1 and aluminum == pytest.approx(-hydrogen, abs=1e-5)
+    assert details["charges_method"] == "mulliken"
+    assert ("magnetic_moments" in details) == (spin == "collinear")
 
 
 @pytest.mark.slow

@@ -146,6 +146,59 @@ def test_the_ladder_leaves_the_level_of_theory_alone() -> None:
 # --------------------------------------------------------------------------------------------------- the output
 
 
+INPUT_FILE = """\
+================================================================================
+                                       INPUT FILE
+================================================================================
+NAME = orca.inp
+|  1> ! PBE def2-TZVP EnGrad TightSCF 
+|  2> %scf
+|  3>   tole 1.102e-08
+|  4>   convforced true
+|  5> end
+|  6> *xyz 0 1 
+|  7> O   6.0 6.0 6.0
+|  8> *
+|  9>                          ****END OF INPUT****
+================================================================================
+"""  # noqa: W291 - so does ASE
+CHARGES = """\
+                    ********************************
+                    * MULLIKEN POPULATION ANALYSIS *
+                    ********************************
+
+-----------------------
+MULLIKEN ATOMIC CHARGES
+-----------------------
+   0 O :   -0.683274
+   1 H :    0.341637
+   2 H :    0.341637
+Sum of atomic charges:   -0.0000000
+
+--------------------------------
+MULLIKEN REDUCED ORBITAL CHARGES
+--------------------------------
+  0 O s       :     3.700000  s :     3.700000
+
+----------------------
+LOEWDIN ATOMIC CHARGES
+----------------------
+   0 O :   -0.413028
+   1 H :    0.206514
+   2 H :    0.206514
+"""
+CHARGES_OF_TWO_SPINS = """\
+--------------------------------------------
+MULLIKEN ATOMIC CHARGES AND SPIN POPULATIONS
+--------------------------------------------
+   0 O :   -0.183274    1.050000
+   1 H :    0.591637   -0.025000
+   2 H :    0.591637   -0.025000
+Sum of atomic charges         :    1.0000000
+Sum of atomic spin populations:    1.0000000
+"""
+
+
 def answered(reference: DftReference, folder: Path) -> tuple[Calculation, np.ndarray]:
     """A calculation of water with outputs as ORCA writes them, and its gradient in Hartree/Bohr."""
     calculation = reference.calculation(molecule("H2O"), folder)
@@ -172,13 +225,20 @@ def answered(reference: DftReference, folder: Path) -> tuple[Calculation, np.nda
     (folder / "orca.out").write_text(
         "                                 * O   R   C   A *\n"
         "                         Program Version 5.0.4 -  RELEASE  -\n\n"
-        f"Number of atoms                             ...  3\n\n"
+        f"{INPUT_FILE}\n"
+        "Number of atoms                             ...  3\n\n"
         f"---------------------------------\nCARTESIAN COORDINATES (ANGSTROEM)\n---------------------------------\n"
         f"{coordinates}\n\n"
+        "General Settings:\n"
+        " Integral files         IntName         .... orca\n"
+        " Hartree-Fock type      HFTyp           .... RHF\n"
+        " Total Charge           Charge          ....    0\n"
+        " Multiplicity           Mult            ....    1\n"
         " Number of Electrons    NEL             ....   10\n\n"
         "               *****************************************************\n"
         "               *           SCF CONVERGED AFTER  11 CYCLES          *\n"
         "               *****************************************************\n\n"
+        f"{CHARGES}\n"
         "-------------------------   --------------------\n"
         "FINAL SINGLE POINT ENERGY       -76.381234567891\n"
         "-------------------------   --------------------\n\n"
@@ -196,6 +256,28 @@ def test_output(tmp_path: Path) -> None:
     assert np.allclose(reading.forces, -gradient * Hartree / Bohr, atol=1e-9, rtol=0)
     assert reading.stress is None and reading.smearing_energy is None
     assert reading.facts == {"program": "ORCA 5.0.4", "scf_steps": 11, "n_electrons": 10.0}
+    assert reading.charges is not None and reading.charges.tolist() == [-0.683274, 0.341637, 0.341637]
+    assert reading.charges_method == "mulliken"
+
+
+@pytest.mark.parametrize(
+    ("table", "charges"),
+    [
+        (CHARGES_OF_TWO_SPINS, [-0.183274, 0.591637, 0.591637]),
+        (CHARGES.replace("   1 H :    0.341637\n", "", 1), None),
+        (CHARGES.replace("0.341637", "0.3*1637", 1), None),
+        ("", None),
+    ],
+)
+def test_charges_are_information(table: str, charges: list[float] | None, tmp_path: Path) -> None:
+    """Whatever has become of them, the label is as good."""
+    reference = orca()
+    calculation, _ = answered(reference, tmp_path)
+    output = tmp_path / "orca.out"
+    output.write_text(output.read_text().replace(CHARGES, table))
+    reading = reference.code.believe(calculation)
+    assert reading.energy == pytest.approx(-76.381234567891 * Hartree, abs=1e-9)
+    assert (None if reading.charges is None else reading.charges.tolist()) == charges
 
 
 @pytest.mark.parametrize(
@@ -242,3 +324,35 @@ def test_torn_and_foreign_outputs_are_not_believed(tmp_path: Path) -> None:
     moved.rotate(10, "x")
     with pytest.raises(OutputError, match="another frame"):
         reference.code.believe(reference.calculation(moved, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("! PBE def2-TZVP", "! PBE def2-SVP", "its functional and basis set is pbe def2-svp, not pbe def2-tzvp"),
+        ("! PBE def2-TZVP", "! BLYP def2-TZVP", "functional and basis set"),
+        ("! PBE def2-TZVP EnGrad TightSCF", "!", "functional and basis set"),
+        ("Charge          ....    0", "Charge          ....    1", "its total charge is 1, not 0"),
+        ("Charge          ....    0", "Charge          ....   -1", "its total charge is -1, not 0"),
+        ("Mult            ....    1", "Mult            ....    3", "its multiplicity is 3, not 1"),
+    ],
+)
+def test_another_level_of_theory_is_not_believed(old: str, new: str, what: str, tmp_path: Path) -> None:
+    reference = orca()
+    calculation, _ = answered(reference, tmp_path)
+    output = tmp_path / "orca.out"
+    text = output.read_text()
+    assert text.count(old) == 1
+    output.write_text(text.replace(old, new))
+    with pytest.raises(OutputError, match=what):
+        reference.code.believe(calculation)
+
+
+def test_the_case_of_words_and_an_input_that_is_not_repeated_are_no_reason(tmp_path: Path) -> None:
+    reference = orca()
+    calculation, _ = answered(reference, tmp_path)
+    output = tmp_path / "orca.out"
+    text = output.read_text()
+    for told in (text.replace("PBE def2-TZVP", "pbe  DEF2-tzvp"), text.replace(INPUT_FILE, "")):
+        output.write_text(told)
+        assert reference.code.believe(calculation).facts["n_electrons"] == 10.0

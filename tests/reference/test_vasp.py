@@ -195,6 +195,37 @@ FORCES = np.array([[0.1, -0.2, 0.3], [-0.4, 0.5, 0.123456], [0.25, 0.0, -0.3], [
 STRESS = (11.12345, 22.2, 33.3, 4.4, 5.5, -6.6)
 
 
+#: As VASP 6 writes them, with spaces behind a name as 6.4.3 does; further ones left out.
+PARAMETERS = """\
+ <parameters>
+  <separator name="electronic" >
+   <i type="string" name="PREC">accura</i>
+   <i name="ENMAX">    400.00000000</i>
+   <i name="NELECT">     18.00000000</i>
+   <separator name="electronic smearing" >
+    <i type="int" name="ISMEAR">     1</i>
+    <i name="SIGMA">      0.27000000</i>
+   </separator>
+   <separator name="electronic spin" >
+    <i type="int" name="ISPIN">     2</i>
+   </separator>
+   <separator name="electronic exchange-correlation" >
+    <i type="logical" name="LASPH"> T  </i>
+    <i type="logical" name="LMETAGGA"> F  </i>
+   </separator>
+   <separator name="electronic convergence" >
+    <i type="int" name="NELM"> 100</i>
+   </separator>
+  </separator>
+  <separator name="electronic exchange-correlation" >
+   <i type="string" name="GGA    ">PE</i>
+   <i type="logical" name="LHFCALC"> F  </i>
+   <i name="HFSCREEN">      0.00000000</i>
+  </separator>
+ </parameters>
+"""
+
+
 def rows(values: np.ndarray, form: str = "16.8f") -> str:
     return "\n".join(f"    <v>{''.join(f'{x:{form}}' for x in row)} </v>" for row in values)
 
@@ -222,10 +253,12 @@ def answered(reference: DftReference, folder: Path) -> Calculation:
     (folder / "vasprun.xml").write_text(
         '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n <generator>\n'
         '  <i name="program" type="string">vasp </i>\n  <i name="version" type="string">6.4.2  </i>\n </generator>\n'
-        ' <kpoints>\n  <varray name="kpointlist" >\n    <v> 0.0 0.0 0.0 </v>\n    <v> 0.5 0.0 0.0 </v>\n  </varray>\n'
+        ' <kpoints>\n  <generation param="Gamma">\n'
+        '   <v type="int" name="divisions">      11       10        5 </v>\n  </generation>\n'
+        '  <varray name="kpointlist" >\n    <v> 0.0 0.0 0.0 </v>\n    <v> 0.5 0.0 0.0 </v>\n  </varray>\n'
         '  <varray name="weights" >\n    <v> 0.5 </v>\n    <v> 0.5 </v>\n  </varray>\n </kpoints>\n'
-        ' <parameters>\n  <i type="int" name="NELM"> 100</i>\n  <i name="NELECT"> 18.00000000</i>\n </parameters>\n'
-        f' <atominfo>\n  <atoms> 4 </atoms>\n'
+        + PARAMETERS
+        + f' <atominfo>\n  <atoms> 4 </atoms>\n'
         f'  <array name="atoms" >\n  <set>\n{species}\n  </set>\n  </array>\n </atominfo>\n'
         + structure.format(' name="initialpos" ')
         + "<calculation>\n" + 9 * scf + structure.format("")
@@ -330,3 +363,50 @@ def test_torn_and_foreign_outputs_are_not_believed(magnetic: DftReference, tmp_p
     moved.positions[2, 2] += 0.01
     with pytest.raises(OutputError, match="another frame"):
         magnetic.code.believe(magnetic.calculation(moved, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("400.00000000", "500.00000000", "cutoff"),
+        ('"ISMEAR">     1', '"ISMEAR">     0', "ISMEAR is 0, not 1"),
+        ("0.27000000", "0.20000000", "width of the smearing"),
+        ('"ISPIN">     2', '"ISPIN">     1', "ISPIN is 1, not 2"),
+        ('"NELECT">     18.0', '"NELECT">     17.0', "number of electrons"),
+        ("11       10        5", "11       10        1", "k-point grid is 11 10 1, not 11 10 5"),
+        ('"GGA    ">PE', '"GGA    ">PS', "GGA is PS, not PE"),
+        ('"LHFCALC"> F', '"LHFCALC"> T', "LHFCALC is T, not F"),
+        ('name="ENMAX"', 'name="ENINI"', "ENMAX"),
+    ],
+)
+def test_another_level_of_theory_is_not_believed(magnetic: DftReference, old, new, what: str, tmp_path: Path) -> None:
+    calculation = answered(magnetic, tmp_path / "run")
+    file = tmp_path / "run" / "vasprun.xml"
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+    with pytest.raises(OutputError, match=what):
+        magnetic.code.believe(calculation)
+
+
+@pytest.mark.parametrize(
+    ("functional", "told"),
+    [
+        ("HSE06", ("PE", "T", "0.20000000")),
+        ("PBE0", ("PE", "T", "0.00000000")),
+        ("r2SCAN", ("--", "F", "0.00000000")),
+        ("PBE", ("--", "F", "0.00000000")),  # of POTCAR; versions differ in what they tell
+    ],
+)
+def test_functionals_are_known_by_what_is_told(functional: str, told: tuple[str, str, str], tmp_path: Path) -> None:
+    reference = vasp(functional=functional, spin="collinear", magnetic_moments={"Al": 1.0})
+    calculation = answered(reference, tmp_path / "run")
+    file = tmp_path / "run" / "vasprun.xml"
+    gga, is_hybrid, screening = told
+    tags = f'"GGA">{gga}</i>\n<i name="LHFCALC"> {is_hybrid} </i>\n<i name="HFSCREEN">  {screening}</i>\n  </separator>'
+    before, _, after = file.read_text().partition('"GGA    ">')
+    file.write_text(f"{before}{tags}{after.partition('</separator>')[2]}")
+    assert reference.code.believe(calculation).energy == ENERGY
+    other = vasp(functional="revPBE" if is_hybrid == "T" else "HSE06", spin="collinear", magnetic_moments={"Al": 1.0})
+    with pytest.raises(OutputError, match="another level of theory"):
+        other.code.believe(other.calculation(oxide(), tmp_path / "run"))
