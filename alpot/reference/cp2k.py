@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ase.io import write
-from ase.units import Hartree, kB
+from ase.units import kB
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
 from alpot.reference.cp2k_data import kind_entries, names, valence
-from alpot.reference.cp2k_output import cell_signs, count_electrons, read_files, read_log, told_number
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.cp2k_output import cell_signs, check_convergence, check_level, read_files, read_log
+from alpot.reference.dft_code import Calculation, DftCode, Reading
 from alpot.reference.functionals import libxc_parts
 from alpot.reference.ladder import merged
-from alpot.reference.witnesses import agree, agreed, as_declared
+from alpot.reference.witnesses import agreed
 
 #: Sections of XC_FUNCTIONAL: CP2K's own and those of libxc, with what stands in them.
 _FUNCTIONALS: dict[str, dict[str, dict[str, str]]] = {
@@ -86,57 +86,15 @@ class Cp2k(DftCode):
         """See ``DftCode``."""
         log = calculation.directory / self.output
         text = log.read_text(errors="replace") if log.is_file() else ""
-        if not text.count("PROGRAM STARTED AT") == text.count("PROGRAM ENDED AT") == 1:
-            raise OutputError("the log of CP2K is not that of one finished run")
-        if "SCF run NOT converged" in text or text.count("SCF run converged in") != 1:
-            raise OutputError("the self-consistent field of CP2K did not converge")
-        # A warning of the last step; where the basis set has no more orbitals, there is nothing to add.
-        last_step = text.partition("SCF run converged in")[0].splitlines()[-10:]
-        if any("Add more MOs" in line for line in last_step) and "More added MOs requested" not in text:
-            raise OutputError("CP2K had too few bands for the smearing: Add more MOs")
-        _as_declared(text, calculation)
+        check_convergence(text)
+        check_level(text, calculation, _asked(calculation)["FORCE_EVAL"]["DFT"], _electrons(calculation))
         reading, witness = read_log(text, calculation), read_files(calculation)
-        if ("SMEAR" in _asked(calculation)["FORCE_EVAL"]["DFT"]["SCF"]) != (reading.smearing_energy is not None):
-            raise OutputError(
-                "the log of CP2K does not tell the entropy of the smearing, or tells one without smearing"
-            )
         # The files have 10 decimals of atomic units (stress: of bar), the log has 12 digits.
         return agreed(calculation, reading, witness, energy=1e-8, forces=1e-8, stress=1e-10)
 
 
 def _asked(calculation: Calculation) -> dict[str, Any]:
     return merged(_sections(calculation), calculation.arguments)
-
-
-def _as_declared(text: str, calculation: Calculation) -> None:
-    """The log repeats the level of theory; tolerances are its last digits."""
-    scf = _asked(calculation)["FORCE_EVAL"]["DFT"]["SCF"]
-    cutoff = told_number(text, r"QS\| Density cutoff \[a\.u\.\]:")
-    agree("cutoff of the density in Hartree", cutoff, calculation.cutoff / Hartree, 0.051)
-    agree(
-        "threshold of self-consistency",
-        told_number(text, "eps_scf:"),
-        float(scf["EPS_SCF"]),
-        0.01 * float(scf["EPS_SCF"]),
-    )
-    if "SMEAR" in scf:
-        temperature = float(scf["SMEAR"]["ELECTRONIC_TEMPERATURE"].removeprefix("[K]"))
-        agree("electronic temperature in K", told_number(text, r"Electronic temperature \[K\]:"), temperature, 0.1)
-    elif "Electronic temperature" in text:
-        raise OutputError("CP2K has smeared the occupations, which it was not asked for")
-    agree("number of electrons", count_electrons(text), _electrons(calculation), 1e-9)
-    spins = told_number(text, r"DFT\| Number of spin states")
-    agree("number of spins", spins, 2 if calculation.has_spin else 1, 1e-9)
-    is_gamma = calculation.kpoints == (1, 1, 1)
-    told = told_number(text, r"BRILLOUIN\| List of Kpoints .*") if "BRILLOUIN|" in text else None
-    agree("number of k points", told, None if is_gamma else len(_kpoints(*calculation.kpoints)), 1e-9)
-    names_told = sorted(set(re.findall(r"^ *FUNCTIONAL\| ([A-Z][A-Z0-9_]+):", text, re.MULTILINE)))
-    as_declared("functional", "+".join(names_told), "+".join(sorted(_functional(calculation))))
-    for variant in ("PBEsol", "revPBE"):
-        is_told = re.search(rf"^ *FUNCTIONAL\| +{variant},", text, re.MULTILINE) is not None
-        if is_told != (calculation.dft.functional == variant):
-            said = variant if is_told else f"not {variant}"
-            raise OutputError(f"the output is of another level of theory: its functional is {said}")
 
 
 def _electrons(calculation: Calculation) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -11,11 +13,62 @@ from ase.units import Bohr, GPa, Hartree
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
 from alpot.reference.populations import per_atom
-from alpot.reference.witnesses import agree
+from alpot.reference.witnesses import agree, as_declared
 
 _NUMBER = r"([-+]?\d+\.\d+(?:E[-+]\d+)?)"
 _VECTOR = rf"{_NUMBER} +{_NUMBER} +{_NUMBER}"
 _BAR = GPa / 1e4
+
+
+def check_convergence(text: str) -> None:
+    """Raises ``OutputError`` unless the log is that of a finished, converged run."""
+    if not text.count("PROGRAM STARTED AT") == text.count("PROGRAM ENDED AT") == 1:
+        raise OutputError("the log of CP2K is not that of one finished run")
+    if "SCF run NOT converged" in text or text.count("SCF run converged in") != 1:
+        raise OutputError("the self-consistent field of CP2K did not converge")
+    # A warning of the last step; where the basis set has no more orbitals, there is nothing to add.
+    last_step = text.partition("SCF run converged in")[0].splitlines()[-10:]
+    if any("Add more MOs" in line for line in last_step) and "More added MOs requested" not in text:
+        raise OutputError("CP2K had too few bands for the smearing: Add more MOs")
+
+
+def check_level(text: str, calculation: Calculation, asked: Mapping[str, Any], electrons: int) -> None:
+    """Raises ``OutputError`` unless the log repeats the settings; tolerances are its last digits.
+
+    Args:
+        text: of the log.
+        calculation: what was asked for.
+        asked: the section DFT of the input.
+        electrons: number of valence electrons.
+    """
+    scf = asked["SCF"]
+    cutoff = _told_number(text, r"QS\| Density cutoff \[a\.u\.\]:")
+    agree("cutoff of the density in Hartree", cutoff, calculation.cutoff / Hartree, 0.051)
+    agree(
+        "threshold of self-consistency",
+        _told_number(text, "eps_scf:"),
+        float(scf["EPS_SCF"]),
+        0.01 * float(scf["EPS_SCF"]),
+    )
+    if "SMEAR" in scf:
+        temperature = float(scf["SMEAR"]["ELECTRONIC_TEMPERATURE"].removeprefix("[K]"))
+        agree("electronic temperature in K", _told_number(text, r"Electronic temperature \[K\]:"), temperature, 0.1)
+    elif "Electronic temperature" in text:
+        raise OutputError("CP2K has smeared the occupations, which it was not asked for")
+    if ("SMEAR" in scf) != ("Electronic entropic energy:" in text):
+        raise OutputError("the log of CP2K does not tell the entropy of the smearing, or tells one without smearing")
+    agree("number of electrons", _count_electrons(text), electrons, 1e-9)
+    spins = _told_number(text, r"DFT\| Number of spin states")
+    agree("number of spins", spins, 2 if calculation.has_spin else 1, 1e-9)
+    told = _told_number(text, r"BRILLOUIN\| List of Kpoints .*") if "BRILLOUIN|" in text else None
+    agree("number of k points", told, len(asked["KPOINTS"]["KPOINT"]) if "KPOINTS" in asked else None, 1e-9)
+    names_told = sorted(set(re.findall(r"^ *FUNCTIONAL\| ([A-Z][A-Z0-9_]+):", text, re.MULTILINE)))
+    as_declared("functional", "+".join(names_told), "+".join(sorted(asked["XC"]["XC_FUNCTIONAL"])))
+    for variant in ("PBEsol", "revPBE"):
+        is_told = re.search(rf"^ *FUNCTIONAL\| +{variant},", text, re.MULTILINE) is not None
+        if is_told != (calculation.dft.functional == variant):
+            said = variant if is_told else f"not {variant}"
+            raise OutputError(f"the output is of another level of theory: its functional is {said}")
 
 
 def read_files(calculation: Calculation) -> Reading:
@@ -95,12 +148,12 @@ def read_log(text: str, calculation: Calculation) -> Reading:
             "program": _one(text, r"CP2K\| version string: +(.+)"),
             "scf_steps": int(_one(text, r"SCF run converged in +(\d+) steps")),
             "n_kpoints": int(_one(text, r"BRILLOUIN\| List of Kpoints .* (\d+)") if "BRILLOUIN|" in text else 1),
-            "n_electrons": count_electrons(text),
+            "n_electrons": _count_electrons(text),
         },
     )
 
 
-def told_number(text: str, title: str) -> float:
+def _told_number(text: str, title: str) -> float:
     """The one number that stands behind a title."""
     found = re.findall(rf"{title} +([-+.\dE]+) *$", text, re.MULTILINE)
     if len(found) != 1:
@@ -108,7 +161,7 @@ def told_number(text: str, title: str) -> float:
     return float(found[0])
 
 
-def count_electrons(text: str) -> int:
+def _count_electrons(text: str) -> int:
     """Of both spins, which have a line each."""
     return sum(int(count) for (count,) in _rows(text, r"Number of electrons: +(\d+)"))
 
@@ -122,7 +175,7 @@ def _smearing_energy(text: str) -> float | None:
     terms.pop("Fermi energy")
     ((total,),) = _rows(text, rf"Total energy: +{_NUMBER}", 1)
     # The terms are those of the last step's end, the total is that of its beginning.
-    tolerance = 1e-9 + 0.1 * told_number(text, "eps_scf:")
+    tolerance = 1e-9 + 0.1 * _told_number(text, "eps_scf:")
     agree("sum of the terms of the energy", sum(terms.values()), float(total), tolerance)
     return terms["Electronic entropic energy"] * Hartree
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 import shutil
 import subprocess
 import sys
@@ -16,14 +14,14 @@ from typing import Any, ClassVar
 from alpot.config import Dft
 from alpot.errors import ConfigError, UsageError
 from alpot.reference import gpaw_job
-from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
+from alpot.reference.dft_code import Calculation, DftCode, Reading
 from alpot.reference.functionals import libxc_parts
-from alpot.reference.gpaw_output import read_log, read_results, told
+from alpot.reference.gpaw_output import check_convergence, check_level, read_log, read_results
 from alpot.reference.inputs import content_hash
 from alpot.reference.ladder import merged
 from alpot.reference.launcher import with_launcher
 from alpot.reference.pseudopotentials import folders_of, named_pseudopotential
-from alpot.reference.witnesses import agree, agreed, as_declared
+from alpot.reference.witnesses import agreed
 
 _FUNCTIONALS = {
     "LDA": "LDA", "PBE": "PBE", "PBEsol": "PBEsol", "RPBE": "RPBE", "revPBE": "revPBE",
@@ -35,11 +33,6 @@ _SMEARINGS: dict[str, dict[str, Any]] = {
     "gaussian": {"name": "methfessel-paxton", "order": 0},
     "fermi-dirac": {"name": "fermi-dirac"},
 }
-#: What the log calls them.
-_TITLES = {
-    "marzari-vanderbilt": "Marzari-Vanderbilt", "methfessel-paxton": "Methfessel-Paxton",
-    "fermi-dirac": "Fermi-Dirac", "fixed-uniform": "Fixed-uniform occupations",
-}  # fmt: skip
 _RESULTS = "results.json"
 
 
@@ -120,11 +113,8 @@ class Gpaw(DftCode):
         """See ``DftCode``."""
         log = calculation.directory / self.logs[0]
         text = log.read_text(errors="replace") if log.is_file() else ""
-        if text.count("Input parameters:") != 1 or text.count("Force computation time:") != 1:
-            raise OutputError("the log of GPAW is not that of one finished run")
-        if len(re.findall(r"^Converged in \d+ steps$", text, re.MULTILINE)) != 1:
-            raise OutputError("the self-consistent field of GPAW did not converge")
-        _as_declared(text, calculation)
+        check_convergence(text)
+        check_level(text, calculation, _asked(calculation))
         witness = read_log(text, calculation)
         reading = read_results(json.loads((calculation.directory / _RESULTS).read_text("utf-8")), witness)
         # Rounding of the last printed digits: energy 6, forces 5, stress 6.
@@ -146,39 +136,6 @@ def _setup_folders(dft: Dft, base_directory: Path) -> list[Path]:
 
 def _asked(calculation: Calculation) -> dict[str, Any]:
     return merged(_parameters(calculation), calculation.arguments)
-
-
-def _as_declared(text: str, calculation: Calculation) -> None:
-    """The log repeats the level of theory; tolerances are its last digits."""
-    asked = _asked(calculation)
-    agree("cutoff", told(text, r"^Cutoff: (\S+) eV$"), calculation.cutoff, 0.051)
-    agree("number of k points", told(text, r"^  Number of BZ points: (\d+)$"), math.prod(calculation.kpoints), 0.1)
-    if calculation.kpoints != (1, 1, 1):
-        agree("k-point grid", _grid(text), calculation.kpoints, 0.1)
-    agree("charge", told(text, r"^  Charge: (\S+) "), calculation.dft.charge, 1e-3)
-    agree("number of spins", told(text, r"^  Components: (\d+)$"), 2 if calculation.has_spin else 1, 0.1)
-    occupations = asked["occupations"]
-    titles = re.findall(r"^occupation numbers:\n  (.+):$", text, re.MULTILINE)
-    as_declared("smearing", ", ".join(titles), _TITLES[occupations["name"]])
-    agree("width of the smearing", told(text, r"^    width: (\S+)  # eV$"), occupations.get("width"), 1e-4)
-    agree("order of the smearing", told(text, r"^    order: (\d+)$"), occupations.get("order"), 0.1)
-    as_declared("functional", _functional(text), asked["xc"])
-    used = re.findall(r"^ *file: +(\S.*)$", text, re.MULTILINE)
-    if sorted(used) != sorted(calculation.pseudopotentials.values()):
-        raise OutputError(f"GPAW used other PAW data sets than those asked for: {', '.join(used)}")
-
-
-def _functional(text: str) -> str:
-    """What the log says was used; GPAW's own LDA has no name there, but where the log repeats the input."""
-    names = re.findall(r"^xc functional:\n  name: (\S+)", text, re.MULTILINE)
-    if names == ["None"]:
-        names = re.findall(r"^  xc=XC\(name='(LDA)'\)", text, re.MULTILINE)
-    return ", ".join(names)
-
-
-def _grid(text: str) -> list[float] | None:
-    found = re.findall(r"^  Monkhorst-Pack size: \[(\d+), (\d+), (\d+)\]$", text, re.MULTILINE)
-    return [float(n) for n in found[0]] if len(found) == 1 else None
 
 
 def _parameters(calculation: Calculation) -> dict[str, Any]:

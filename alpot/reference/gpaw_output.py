@@ -2,16 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from alpot.reference.dft_code import Calculation, OutputError, Reading
-from alpot.reference.witnesses import agree
+from alpot.reference.witnesses import agree, as_declared
 
+#: What the log calls the smearings.
+_TITLES = {
+    "marzari-vanderbilt": "Marzari-Vanderbilt", "methfessel-paxton": "Methfessel-Paxton",
+    "fermi-dirac": "Fermi-Dirac", "fixed-uniform": "Fixed-uniform occupations",
+}  # fmt: skip
 _NUMBER = r"(-?\d+\.\d+)"
 _ROW = rf"\| +{_NUMBER} +\| +{_NUMBER} +\| +{_NUMBER} +\|"
+
+
+def check_convergence(text: str) -> None:
+    """Raises ``OutputError`` unless the log is that of a finished, converged run."""
+    if text.count("Input parameters:") != 1 or text.count("Force computation time:") != 1:
+        raise OutputError("the log of GPAW is not that of one finished run")
+    if len(re.findall(r"^Converged in \d+ steps$", text, re.MULTILINE)) != 1:
+        raise OutputError("the self-consistent field of GPAW did not converge")
+
+
+def check_level(text: str, calculation: Calculation, asked: Mapping[str, Any]) -> None:
+    """Raises ``OutputError`` unless the log repeats the settings; tolerances are its last digits.
+
+    Args:
+        text: of the log.
+        calculation: what was asked for.
+        asked: the keywords of GPAW's calculator.
+    """
+    agree("cutoff", told(text, r"^Cutoff: (\S+) eV$"), calculation.cutoff, 0.051)
+    agree("number of k points", told(text, r"^  Number of BZ points: (\d+)$"), math.prod(calculation.kpoints), 0.1)
+    if calculation.kpoints != (1, 1, 1):
+        agree("k-point grid", _grid(text), calculation.kpoints, 0.1)
+    agree("charge", told(text, r"^  Charge: (\S+) "), calculation.dft.charge, 1e-3)
+    agree("number of spins", told(text, r"^  Components: (\d+)$"), 2 if calculation.has_spin else 1, 0.1)
+    occupations = asked["occupations"]
+    titles = re.findall(r"^occupation numbers:\n  (.+):$", text, re.MULTILINE)
+    as_declared("smearing", ", ".join(titles), _TITLES[occupations["name"]])
+    agree("width of the smearing", told(text, r"^    width: (\S+)  # eV$"), occupations.get("width"), 1e-4)
+    agree("order of the smearing", told(text, r"^    order: (\d+)$"), occupations.get("order"), 0.1)
+    as_declared("functional", _functional(text), asked["xc"])
+    used = re.findall(r"^ *file: +(\S.*)$", text, re.MULTILINE)
+    if sorted(used) != sorted(calculation.pseudopotentials.values()):
+        raise OutputError(f"GPAW used other PAW data sets than those asked for: {', '.join(used)}")
+
+
+def _functional(text: str) -> str:
+    """What the log says was used; GPAW's own LDA has no name there, but where the log repeats the input."""
+    names = re.findall(r"^xc functional:\n  name: (\S+)", text, re.MULTILINE)
+    if names == ["None"]:
+        names = re.findall(r"^  xc=XC\(name='(LDA)'\)", text, re.MULTILINE)
+    return ", ".join(names)
+
+
+def _grid(text: str) -> list[float] | None:
+    found = re.findall(r"^  Monkhorst-Pack size: \[(\d+), (\d+), (\d+)\]$", text, re.MULTILINE)
+    return [float(n) for n in found[0]] if len(found) == 1 else None
 
 
 def read_results(results: dict[str, Any], log: Reading) -> Reading:
