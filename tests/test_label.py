@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -56,6 +57,17 @@ def crystals() -> list[Atoms]:
     return frames
 
 
+def colliding() -> Atoms:
+    atoms = crystals()[0]
+    atoms.positions[1] = (0.1, 0.0, 0.0)
+    return atoms
+
+
+def contents(folder: Path) -> dict[str, int]:
+    """Every file in the directory of the labels, and when it was written last."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.glob("out.labelling/**/*") if path.is_file()}
+
+
 def calculations(folder: Path) -> Counter[str]:
     """How often each structure was computed, according to the reference itself."""
     book = folder / "book"
@@ -74,10 +86,7 @@ def assert_complete(folder: Path) -> None:
 
 
 def test_from_the_first_to_the_last_label_and_once_more(start, verb, tmp_path):
-    frames = crystals()
-    frames.append(frames[0].copy())
-    frames[-1].positions[1] = (0.1, 0.0, 0.0)
-    write(tmp_path / "in.xyz", frames)
+    write(tmp_path / "in.xyz", [*crystals(), colliding()])
     run = start(*LABEL)
     said = run.end()
     assert said.code == 1, said
@@ -97,6 +106,32 @@ def test_from_the_first_to_the_last_label_and_once_more(start, verb, tmp_path):
     assert verb("stop", "out.labelling").out.startswith("no controller is running")
     refused = verb("run", "out.labelling")
     assert refused.code == 2 and "is not the directory of a campaign" in refused.err
+
+
+def test_dry_run(start, verb, tmp_path):
+    write(tmp_path / "in.xyz", [*crystals()[:3], colliding()])
+    said = verb(*LABEL, "--dry-run")
+    assert said.code == 0 and "out.labelling; nothing is made or submitted\n" in said.out
+    assert "\n4 structures: 0 labelled, 0 rejected, 4 to be computed\n" in said.out and "will take" not in said.out
+    assert "processes of this machine" in said.out
+    assert {path.name for path in tmp_path.iterdir()} == {"in.xyz", "ref.toml"}
+    assert start(*LABEL).end().code == 1
+    kept = contents(tmp_path)
+    said = verb(*LABEL, "--dry-run")
+    assert "\n4 structures: 3 labelled, 1 rejected, 0 to be computed\n" in said.out and "will take" not in said.out
+    # What was rejected is tried again where the reference has changed.
+    slurm = 'platform = "slurm"\ninterface = "lo"\n\n[resources.label]\npartition = "long"\n'
+    changed = REFERENCE.replace("workers = 2\n", slurm).replace("\n\n", "\nmax_force = 60.0\n\n", 1)
+    (tmp_path / "ref.toml").write_text(changed)
+    said = verb(*LABEL, "--dry-run")
+    assert said.code == 0 and "\n4 structures: 3 labelled, 0 rejected, 1 to be computed\n" in said.out
+    assert re.search(r"^these will take about .* core-s .* for 1 label ", said.out, re.MULTILINE)
+    assert re.search(r"^==> .*label.* <==\n#!/bin/bash\n", said.out, re.MULTILINE)
+    assert "#SBATCH --partition=long\n" in said.out
+    assert contents(tmp_path) == kept
+    write(tmp_path / "in.xyz", crystals()[:2])
+    said = verb(*LABEL, "--dry-run")
+    assert said.code == 2 and "was begun with another list of frames" in said.err
 
 
 @pytest.mark.parametrize("labels_before", [pytest.param(0, marks=pytest.mark.slow), 4])
