@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -115,10 +116,7 @@ def run(
     if dry_run:
         planned, files = plan(path, directory)
         console.print(f"campaign in {escape(str(planned.path))}; nothing is made or submitted", soft_wrap=True)
-        for name, text in files:
-            typer.echo(f"\n==> {name} <==\n{text}")
-        if not files:
-            typer.echo("there are no job scripts: the workers are processes of this machine")
+        _print_job_scripts(files)
         return
     launch = prepare(path, directory, fork_to=fork, trust_directory=trust_directory)
     console.print(f"campaign in {escape(str(launch.directory.path))}", soft_wrap=True)
@@ -141,6 +139,13 @@ def run(
     console.print(f"report:    {escape(str(report))}", soft_wrap=True)
 
 
+def _print_job_scripts(files: Sequence[tuple[str, str]]) -> None:
+    for name, text in files:
+        typer.echo(f"\n==> {name} <==\n{text}")
+    if not files:
+        typer.echo("there are no job scripts: the workers are processes of this machine")
+
+
 @app.command()
 def label(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="structures, in any format that ASE reads")],
@@ -152,12 +157,21 @@ def label(
         Path | None,
         typer.Option("--directory", "-d", help="where labels are kept; default: OUTPUT with the suffix .labelling"),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be computed, print job scripts; make and submit nothing")
+    ] = False,
     trust_directory: TrustDirectory = False,
 ) -> None:
     """Label the structures of a file without a campaign. Once more continues it; a finished label is kept."""
     from alpot.report.labelling import LabelProgress, missing_table
-    from alpot.subjects.label_files import label_file
+    from alpot.subjects.label_files import label_file, plan_file
 
+    if dry_run:
+        sentences, files = plan_file(path, reference, output, directory)
+        for sentence in sentences:
+            console.print(escape(sentence), soft_wrap=True)
+        _print_job_scripts(files)
+        return
     work = label_file(path, reference, output, directory, trust_directory=trust_directory)
     console.print(f"labels in {escape(str(work.labelling.directory.path))}", soft_wrap=True)
     for change in work.labelling.changes:

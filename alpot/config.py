@@ -290,13 +290,16 @@ class CheapReference(Table):
     """A second, cheap level of theory beside the reference. It is never a label."""
 
     code: str = Field(description="name or import path of the calculator, as in [reference]")
+    dft: Dft | None = Field(
+        None, description="for the density-functional codes, which can only screen: their level of theory"
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments, as in [reference]")
     use: tuple[Literal["screen", "baseline"], ...] = Field(
         ("screen",),
         min_length=1,
         description="what it is for. screen: it computes each frame first; what it finds unphysical is not labelled."
         " baseline: the potential learns the difference between the reference and it (Δ-learning), and every use of the"
-        " potential computes both",
+        " potential computes both; a density-functional code cannot be one",
     )
     max_force: Positive = Field(
         100.0,

@@ -143,7 +143,7 @@ def template(elements: Sequence[str]) -> str:
         "A campaign of alpot. Keys are shown with their defaults and may be left out, except elements and code."
         " Keys that are commented out are not set. Check this file with `alpot check`."
     )
-    return "\n".join([*lines, *_table_lines(Campaign, None, "", required)]) + "\n"
+    return "\n".join([*lines, *_table_lines(Campaign, None, "", required, {})]) + "\n"
 
 
 def _embedded_reference(elements: Sequence[str]) -> str | None:
@@ -152,7 +152,13 @@ def _embedded_reference(elements: Sequence[str]) -> str | None:
     return "emt" if set(elements) <= set(parameters) else None
 
 
-def _table_lines(model: type[Table], values: Table | None, name: str, required: Mapping[str, Any]) -> Iterator[str]:
+def _table_lines(
+    model: type[Table],
+    values: Table | None,
+    name: str,
+    required: Mapping[str, Any],
+    explained: dict[type[Table], str],
+) -> Iterator[str]:
     """The lines of one table: plain keys first, as TOML wants it, then the tables inside."""
     tables: list[tuple[str, FieldInfo, Any]] = []
     for key, field in model.model_fields.items():
@@ -163,20 +169,19 @@ def _table_lines(model: type[Table], values: Table | None, name: str, required: 
             tables.append((key, field, value))
         else:
             yield from _key_lines(key, field, value)
-    absent: dict[type[Table], str] = {}
     for key, field, value in tables:
         path = f"{name}.{key}" if name else key
         if field.description:
             yield ""
             yield from _comment(field.description)
         if value is None and not field.is_required():
-            yield from _absent_table_lines(_tables_in(field.annotation)[0], path, absent)
+            yield from _absent_table_lines(_tables_in(field.annotation)[0], path, explained)
             continue
         many = isinstance(value, tuple)
         for item in value if many else (value,):
             table = type(item) if isinstance(item, Table) else _tables_in(field.annotation)[0]
             yield from ("", f"[[{path}]]" if many else f"[{path}]", *_comment(table.__doc__ or ""))
-            yield from _table_lines(table, item, path, required)
+            yield from _table_lines(table, item, path, required, explained)
 
 
 def _absent_table_lines(table: type[Table], path: str, explained: dict[type[Table], str]) -> Iterator[str]:
@@ -187,7 +192,7 @@ def _absent_table_lines(table: type[Table], path: str, explained: dict[type[Tabl
         return
     explained[table] = path
     yield from _comment(table.__doc__ or "")
-    for line in _table_lines(table, None, path, {}):
+    for line in _table_lines(table, None, path, {}, explained):
         if line == _REPLACE:
             yield "# This key is needed where the table is there."
             continue

@@ -10,10 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import psutil
 import pytest
 from ase import Atoms
 from ase.build import bulk
@@ -23,36 +21,12 @@ sys.path.insert(0, str(Path(__file__).parent / "subjects"))
 from tiny_campaign import MAX_LABELS, TINY, changed, with_emt
 
 import alpot
-from alpot import cli
 from alpot.campaign.state import State
 from alpot.potential.saved import load_potential
 from alpot.store.directory import CampaignDirectory
 from alpot.store.labels import read_label
 from alpot.store.ledger import Ledger
-
-#: Generous, because the machine may be busy; nothing below waits for longer than it must.
-PATIENCE_S = 120.0
-COMMAND = [str(Path(sys.executable).with_name("alpot"))]
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def verb(monkeypatch, capsys) -> Callable[..., Said]:
-    """Runs a verb in this process, through the entry point, hence with exit codes and messages as a user sees them."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["alpot", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        output = capsys.readouterr()
-        return Said(int(exit_.value.code or 0), output.out, output.err)
-
-    return run
+from tests.command_line import COMMAND, Run, Said, until
 
 
 def state_of(directory: CampaignDirectory) -> State:
@@ -83,60 +57,11 @@ def assert_complete(directory: CampaignDirectory) -> None:
 # -------------------------------------------------------------------------------------------- a campaign, for real
 
 
-class Run:
-    """`alpot run` in a process of its own, and all processes that it started."""
-
-    def __init__(self, *arguments: object, cwd: Path) -> None:
-        self.mark = str(time.monotonic_ns())
-        self.process = subprocess.Popen(
-            [*COMMAND, "run", *map(str, arguments)],
-            cwd=cwd,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "ALPOT_TEST": self.mark},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def end(self) -> Said:
-        out, err = self.process.communicate(timeout=PATIENCE_S)
-        return Said(self.process.returncode, out, err)
-
-    def descendants(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                is_other = process.pid != self.process.pid and process.status() != psutil.STATUS_ZOMBIE
-                if is_other and process.environ().get("ALPOT_TEST") == self.mark:
-                    found.append(process)
-            except psutil.Error:
-                continue  # it has just ended, or is none of ours
-        return found
-
-
-def until(claim: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
 @pytest.fixture
-def start(tmp_path) -> Iterator[Callable[..., Run]]:
+def start(launch, tmp_path) -> Callable[..., Run]:
     """Starts `alpot run` in the test's folder, where ``tiny.toml`` is."""
     (tmp_path / "tiny.toml").write_text(TINY)
-    runs: list[Run] = []
-
-    def begin(*arguments: object) -> Run:
-        runs.append(Run(*(arguments or ("tiny.toml",)), cwd=tmp_path))
-        return runs[-1]
-
-    yield begin
-    for run in runs:
-        run.process.kill()
-        run.process.communicate()
-        for process in run.descendants():
-            process.kill()
+    return lambda *arguments: launch("run", *(arguments or ("tiny.toml",)))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +69,7 @@ def finished(tmp_path_factory) -> tuple[CampaignDirectory, Said]:
     """A campaign that `alpot run` took from its file to its end; tests only look at it."""
     folder = tmp_path_factory.mktemp("a user's folder")
     (folder / "tiny.toml").write_text(TINY)
-    run = Run("tiny.toml", cwd=folder)
+    run = Run("run", "tiny.toml", cwd=folder)
     said = run.end()
     assert said.code == 0, said
     assert not run.descendants()

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from alpot.config import Campaign, FileStarts, Pool
+from alpot.config import Campaign, Dft, FileStarts, Pool
 from alpot.config_file import json_schema, parse_campaign, read_campaign, template
 from alpot.errors import ConfigError
 
@@ -166,6 +166,26 @@ def test_starts_of_all_kinds():
     starts = parse_campaign(text, "x").material.starts
     assert starts[0] == FileStarts(path="x.xyz")
     assert starts[1].kind == "packing"
+
+
+# --------------------------------------------------------------------------------------------- the levels of theory
+
+
+def test_the_cheap_level_has_a_table_of_its_own_for_density_functional_codes():
+    cheap = '[reference.cheap]\ncode = "espresso"\n[reference.cheap.dft]\ncutoff = 150.0\n'
+    reference = parse_campaign(MINIMAL + cheap, "al.toml").reference
+    assert reference.dft is None and reference.cheap.dft == Dft(cutoff=150.0)
+    complaint = _complaint(MINIMAL + cheap + "cutof = 3.0\n")
+    assert "table [reference.cheap.dft], key cutof: there is no such key" in complaint
+    properties = json_schema()["$defs"]["CheapReference"]["properties"]
+    assert {"$ref": "#/$defs/Dft"} in properties["dft"]["anyOf"]
+
+
+def test_the_template_explains_a_level_of_theory_once():
+    text = template(["Al"])
+    for key in Dft.model_fields:
+        assert len(re.findall(rf"^# {key} = ", text, re.MULTILINE)) == 1, key
+    assert "# [reference.cheap.dft]\n# Keys as in [reference.dft].\n" in text
 
 
 # ------------------------------------------------------------------------------------------------ pools of a cluster

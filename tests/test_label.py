@@ -2,26 +2,20 @@
 
 import json
 import os
+import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
-from alpot import cli
+from tests.command_line import Run, Said, until
 
-#: Generous, because the machine may be busy; nothing below waits for longer than it must.
-PATIENCE_S = 120.0
-COMMAND = [str(Path(sys.executable).with_name("alpot"))]
 FRAMES = 12
 SECONDS_PER_LABEL = 0.4
 REFERENCE = """\
@@ -34,86 +28,22 @@ workers = 2
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Run:
-    """A verb in a process of its own, and all processes that it started."""
-
-    def __init__(self, *arguments: object, cwd: Path) -> None:
-        self.mark = str(time.monotonic_ns())
-        path = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))
-        ours = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ALPOT_TEST": self.mark}
-        ours |= {"ALPOT_CRASH_BOOK": str(cwd / "book"), "ALPOT_CRASH_SECONDS": str(SECONDS_PER_LABEL)}
-        self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            cwd=cwd,
-            env=os.environ | ours,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def end(self) -> Said:
-        out, err = self.process.communicate(timeout=PATIENCE_S)
-        return Said(self.process.returncode, out, err)
-
-    def descendants(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                is_other = process.pid != self.process.pid and process.status() != psutil.STATUS_ZOMBIE
-                if is_other and process.environ().get("ALPOT_TEST") == self.mark:
-                    found.append(process)
-            except psutil.Error:
-                continue  # it has just ended, or is none of ours
-        return found
-
-
-def until(claim: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
 @pytest.fixture
-def verb(tmp_path, monkeypatch, capsys) -> Callable[..., Said]:
-    """Runs a verb in this process, where it needs no workers."""
+def verb(verb, tmp_path, monkeypatch) -> Callable[..., Said]:
+    """Runs a verb in this process, in the test's folder, where it needs no workers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(SCRIPTS)
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["alpot", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        output = capsys.readouterr()
-        return Said(int(exit_.value.code or 0), output.out, output.err)
-
-    return run
+    return verb
 
 
 @pytest.fixture
-def start(tmp_path) -> Iterator[Callable[..., Run]]:
+def start(launch, tmp_path) -> Callable[..., Run]:
     """Starts a verb in the test's folder, where ``in.xyz`` and ``ref.toml`` are."""
     (tmp_path / "ref.toml").write_text(REFERENCE)
     write(tmp_path / "in.xyz", crystals())
-    runs: list[Run] = []
-
-    def begin(*arguments: object) -> Run:
-        runs.append(Run(*arguments, cwd=tmp_path))
-        return runs[-1]
-
-    yield begin
-    for run in runs:
-        run.process.kill()
-        run.process.communicate()
-        for process in run.descendants():
-            process.kill()
+    path = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))
+    book = {"ALPOT_CRASH_BOOK": str(tmp_path / "book"), "ALPOT_CRASH_SECONDS": str(SECONDS_PER_LABEL)}
+    return lambda *arguments: launch(*arguments, PYTHONPATH=path, **book)
 
 
 LABEL = ("label", "in.xyz", "--reference", "ref.toml", "-o", "out.xyz")
@@ -125,6 +55,17 @@ def crystals() -> list[Atoms]:
         atoms.rattle(0.1, seed=number)
         atoms.info["number"] = number
     return frames
+
+
+def colliding() -> Atoms:
+    atoms = crystals()[0]
+    atoms.positions[1] = (0.1, 0.0, 0.0)
+    return atoms
+
+
+def contents(folder: Path) -> dict[str, int]:
+    """Every file in the directory of the labels, and when it was written last."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.glob("out.labelling/**/*") if path.is_file()}
 
 
 def calculations(folder: Path) -> Counter[str]:
@@ -145,10 +86,7 @@ def assert_complete(folder: Path) -> None:
 
 
 def test_from_the_first_to_the_last_label_and_once_more(start, verb, tmp_path):
-    frames = crystals()
-    frames.append(frames[0].copy())
-    frames[-1].positions[1] = (0.1, 0.0, 0.0)
-    write(tmp_path / "in.xyz", frames)
+    write(tmp_path / "in.xyz", [*crystals(), colliding()])
     run = start(*LABEL)
     said = run.end()
     assert said.code == 1, said
@@ -168,6 +106,32 @@ def test_from_the_first_to_the_last_label_and_once_more(start, verb, tmp_path):
     assert verb("stop", "out.labelling").out.startswith("no controller is running")
     refused = verb("run", "out.labelling")
     assert refused.code == 2 and "is not the directory of a campaign" in refused.err
+
+
+def test_dry_run(start, verb, tmp_path):
+    write(tmp_path / "in.xyz", [*crystals()[:3], colliding()])
+    said = verb(*LABEL, "--dry-run")
+    assert said.code == 0 and "out.labelling; nothing is made or submitted\n" in said.out
+    assert "\n4 structures: 0 labelled, 0 rejected, 4 to be computed\n" in said.out and "will take" not in said.out
+    assert "processes of this machine" in said.out
+    assert {path.name for path in tmp_path.iterdir()} == {"in.xyz", "ref.toml"}
+    assert start(*LABEL).end().code == 1
+    kept = contents(tmp_path)
+    said = verb(*LABEL, "--dry-run")
+    assert "\n4 structures: 3 labelled, 1 rejected, 0 to be computed\n" in said.out and "will take" not in said.out
+    # What was rejected is tried again where the reference has changed.
+    slurm = 'platform = "slurm"\ninterface = "lo"\n\n[resources.label]\npartition = "long"\n'
+    changed = REFERENCE.replace("workers = 2\n", slurm).replace("\n\n", "\nmax_force = 60.0\n\n", 1)
+    (tmp_path / "ref.toml").write_text(changed)
+    said = verb(*LABEL, "--dry-run")
+    assert said.code == 0 and "\n4 structures: 3 labelled, 0 rejected, 1 to be computed\n" in said.out
+    assert re.search(r"^these will take about .* core-s .* for 1 label ", said.out, re.MULTILINE)
+    assert re.search(r"^==> .*label.* <==\n#!/bin/bash\n", said.out, re.MULTILINE)
+    assert "#SBATCH --partition=long\n" in said.out
+    assert contents(tmp_path) == kept
+    write(tmp_path / "in.xyz", crystals()[:2])
+    said = verb(*LABEL, "--dry-run")
+    assert said.code == 2 and "was begun with another list of frames" in said.err
 
 
 @pytest.mark.parametrize("labels_before", [pytest.param(0, marks=pytest.mark.slow), 4])

@@ -134,7 +134,7 @@ class LabelSummary(Summary):
     seconds: NonNegative = 0.0
     reason: str = ""
     atoms: Annotated[int, Field(ge=1)] | None = None
-    core_seconds: NonNegative | None = Field(None, description="wall time × cores that the calculation occupied")
+    core_seconds: NonNegative | None = Field(None, description="wall time × cores that the label took, and its screen")
     scf_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps to self-consistency, all in all")
     peak_memory_MB: NonNegative | None = None  # noqa: N815 - the unit is part of the name
     isolated_atoms: dict[str, float] = Field(

@@ -1,6 +1,6 @@
 """Where truth comes from: one small module per code, one protocol, failures by name."""
 
-from alpot.reference.cheap import CheapLevel, open_cheap
+from alpot.reference.cheap import CheapLevel, open_cheap, screened_label
 from alpot.reference.labelling import label
 from alpot.reference.protocol import ReferenceCalculator, ReferenceResult, level_of_theory
 from alpot.reference.registry import open_reference
@@ -13,4 +13,5 @@ __all__ = [
     "level_of_theory",
     "open_cheap",
     "open_reference",
+    "screened_label",
 ]

@@ -28,10 +28,10 @@ from alpot.reference import (
     CheapLevel,
     ReferenceCalculator,
     ReferenceResult,
-    label,
     level_of_theory,
     open_cheap,
     open_reference,
+    screened_label,
 )
 from alpot.report.costs import CostModel, SizeSums
 from alpot.report.wording import core_time
@@ -176,13 +176,17 @@ class Checks:
     def _check_label(self) -> str:
         reference = self._reference()
         level = level_of_theory(reference)
-        frames = self._smoke_frames(reference.is_cheap)
-        if reference.is_cheap:  # the first call loads libraries, which takes longer than all labels
+        cheap = self._cheap()
+        is_cheap = reference.is_cheap and (cheap is None or not cheap.is_screen or cheap.reference.is_cheap)
+        frames = self._smoke_frames(is_cheap)
+        if is_cheap:  # the first call loads libraries, which takes longer than all labels
             self._trial(reference, frames[0])
         begin = time.perf_counter()
         for atoms in frames:
             result = self._trial(reference, atoms)
-            self._costs.setdefault(len(atoms), SizeSums()).add(result.details["core_seconds"])
+            self._costs.setdefault(len(atoms), SizeSums()).add(
+                result.details["core_seconds"] + result.details.get("screen_core_seconds", 0.0)
+            )
             self._labels.append(
                 Label(
                     key=label_key(atoms, level),
@@ -214,9 +218,7 @@ class Checks:
 
     def _trial(self, reference: ReferenceCalculator, atoms: Atoms) -> ReferenceResult:
         with tempfile.TemporaryDirectory(prefix="alpot-check-") as scratch:
-            if (cheap := self._cheap()) is not None:
-                cheap.screen(atoms, Path(scratch))
-            return label(reference, self.config.reference, atoms, Path(scratch))
+            return screened_label(self._cheap(), reference, self.config.reference, atoms, Path(scratch))
 
     def _check_training(self) -> str:
         # The first epoch pays for the descriptors too; the second one is like all others.

@@ -19,7 +19,7 @@ from alpot.store.formats import HDF5_SUFFIXES, XYZ_SUFFIXES, write_ani_hdf5, wri
 from alpot.store.labels import label_key
 from alpot.structures.files import read_structures
 from alpot.subjects.label_task import Method
-from alpot.subjects.labelling import Labelling, Order, Rejection, Wanted, open_labelling
+from alpot.subjects.labelling import Labelling, Order, Rejection, Wanted, open_labelling, plan_labelling
 from alpot.subjects.launch import check_reference
 
 _NOT_FINITE = Rejection(reason=FailureClass.UNPHYSICAL_GEOMETRY, message="positions or the cell are not finite")
@@ -99,6 +99,22 @@ def label_file(
     Raises:
         UsageError: a file is wrong, or does not belong to this directory.
     """
+    frames, keys, place, order = _understand(path, campaign_file, output, directory)
+    return LabelledFile(frames, keys, open_labelling(place, order, trust_directory=trust_directory), output)
+
+
+def plan_file(
+    path: Path, campaign_file: Path, output: Path, directory: Path | None = None
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """What ``label_file`` and ``LabelledFile.run`` would do, see ``plan_labelling``."""
+    _, _, place, order = _understand(path, campaign_file, output, directory)
+    return plan_labelling(place, order)
+
+
+def _understand(
+    path: Path, campaign_file: Path, output: Path, directory: Path | None
+) -> tuple[list[Atoms], list[str | None], Path, Order]:
+    """Frames, the keys of their labels, and what is to be done where; see ``label_file``."""
     if output.suffix not in XYZ_SUFFIXES + HDF5_SUFFIXES:
         raise UsageError(
             f"{output}: labels are written to files {', '.join(XYZ_SUFFIXES + HDF5_SUFFIXES)}, not to"
@@ -133,7 +149,7 @@ def label_file(
         same={"level of theory": method.level, "list of frames": _hash_of(keys)},
         command=shlex.join(map(str, command)),
     )
-    return LabelledFile(frames, keys, open_labelling(place, order, trust_directory=trust_directory), output)
+    return frames, keys, place, order
 
 
 def _key(atoms: Atoms, level: str) -> str | None:

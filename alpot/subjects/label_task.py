@@ -20,7 +20,7 @@ from alpot.campaign.subject import Assignment
 from alpot.config import Reference
 from alpot.config_file import read_campaign
 from alpot.errors import FailureClass, ReferenceError
-from alpot.reference import CheapLevel, label, level_of_theory, open_cheap, open_reference
+from alpot.reference import CheapLevel, level_of_theory, open_cheap, open_reference, screened_label
 from alpot.reference.dft import DftReference
 from alpot.reference.protocol import ReferenceCalculator
 from alpot.reference.variation import varied
@@ -131,10 +131,9 @@ def make_label(
     if is_whole(path):
         made = read_label(path)
     else:
-        if method.cheap is not None and not is_isolated_atom(atoms):  # in which nothing can be unphysical
-            method.cheap.screen(atoms, scratch)
-        result = label(method.reference, method.settings, atoms, scratch)
-        seconds = result.details["wall_s"]
+        cheap = None if is_isolated_atom(atoms) else method.cheap  # nothing in one can be unphysical
+        result = screened_label(cheap, method.reference, method.settings, atoms, scratch)
+        seconds = result.details["wall_s"] + result.details.get("screen_wall_s", 0.0)
         made = Label(
             key=key,
             atoms=atoms,
@@ -159,6 +158,9 @@ def make_label(
 
 
 def _cost(label: Label) -> dict[str, Any]:
-    """What a label has cost, as far as its reference says; see ``LabelSummary``."""
+    """What a label has cost, its screen included, as far as its reference says; see ``LabelSummary``."""
     details = label.provenance.get("details", {})
-    return {name: details[name] for name in ("core_seconds", "scf_steps", "peak_memory_MB") if name in details}
+    cost = {name: details[name] for name in ("core_seconds", "scf_steps", "peak_memory_MB") if name in details}
+    if "core_seconds" in cost:
+        cost["core_seconds"] += details.get("screen_core_seconds", 0.0)
+    return cost

@@ -18,11 +18,14 @@ from alpot.campaign.controller import Controller, Observer, Outcome
 from alpot.campaign.labelling import decide_labels
 from alpot.campaign.settings import policy_settings
 from alpot.campaign.state import State
-from alpot.campaign.subject import Candidate
+from alpot.campaign.subject import Candidate, Kind
 from alpot.config import Campaign, Resources
 from alpot.config_file import parse_campaign, written
 from alpot.errors import CampaignDirectoryError, ConfigError, StorageError
 from alpot.platforms.registry import open_platform
+from alpot.report.costs import Costs
+from alpot.report.history import History
+from alpot.report.wording import plural, to_come
 from alpot.store.dataset import read_labels
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import set_aside
@@ -155,14 +158,42 @@ def open_labelling(path: Path, order: Order, *, trust_directory: bool = False) -
         directory = CampaignDirectory.open(path)
         if not trust_directory:
             refuse_writable_by_others(directory.path)
-        _refuse_other_purpose(directory, order)
+        if not _refuse_other_purpose(directory, order):
+            set_aside(directory.purpose)
         found = _take_over(directory, text, config, order.source)
     publish_json(directory.purpose, {"same": dict(order.same), "command": order.command})
     given = _give(directory, order.wanted, _is_worth_another_try(found))
     return Labelling(directory, config, given, frozenset(entry.key for entry in order.wanted), _told(found))
 
 
-def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> None:
+def plan_labelling(path: Path, order: Order) -> tuple[list[str], list[tuple[str, str]]]:
+    """What ``open_labelling`` and ``Labelling.run`` would do: in words, and names and contents of job scripts.
+
+    Nothing is made or submitted. Raises as ``open_labelling``.
+    """
+    directory = CampaignDirectory(path)
+    labelled, rejected, costs = 0, 0, Costs()
+    if CampaignDirectory.is_campaign(path):
+        directory = CampaignDirectory.open(path)
+        _refuse_other_purpose(directory, order)
+        found = changes(parse_campaign(directory.recorded_config, str(directory.config)), order.config)
+        with Ledger(directory.ledger, read_only=True) as ledger:
+            costs = History.replay(ledger.events()).costs
+            labelled = sum(ledger.has_label(entry.key) for entry in order.wanted)
+            if not _is_worth_another_try(found):
+                rejected = len(_rejections(ledger).keys() & {entry.key for entry in order.wanted})
+    missing = len(order.wanted) - labelled - rejected
+    platform = open_platform(_for_labels(order.config.resources))
+    cost = costs.predict(missing, platform.slots[platform.pool_of[Kind.LABEL]])
+    said = [
+        f"labels in {directory.path}; nothing is made or submitted",
+        f"{plural(len(order.wanted), 'structure')}: {labelled} labelled, {rejected} rejected, {missing} to be computed",
+    ]
+    return said if cost is None else [*said, f"these will take {to_come(cost)}"], platform.dry_run(directory)
+
+
+def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> bool:
+    """Refuses a directory that was begun for something else; returns whether its record of that can be read."""
     if not directory.purpose.exists():
         with Ledger(directory.ledger, read_only=True) as ledger:
             kinds = {event.kind for event in ledger.events()}
@@ -170,18 +201,18 @@ def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> None:
             raise CampaignDirectoryError(
                 f"{directory.path} is the directory of a campaign; labels without one need a directory of their own"
             )
-        return  # killed before it had begun, or quarantined by `alpot repair`
+        return True  # killed before it had begun, or quarantined by `alpot repair`
     try:
         before = dict(read_json(directory.purpose).get("same", {}))
     except StorageError:  # labels are named by structure and method: nothing can be mixed up
-        set_aside(directory.purpose)
-        return
+        return False
     for name, value in order.same.items():
         if before.get(name) != value:
             raise ConfigError(
                 f"{directory.path} was begun with another {name} than is asked for now; put the old one back, or begin"
                 " in another directory"
             )
+    return True
 
 
 def _take_over(directory: CampaignDirectory, text: str, config: Campaign, source: Path) -> list[Change]:

@@ -28,6 +28,9 @@ class InProcess:
         self.directory, self.subject = directory, subject
         yield self
 
+    def dry_run(self, directory: CampaignDirectory) -> list[tuple[str, str]]:
+        return []
+
     def submit(self, task: dict[str, Any]) -> Future[dict[str, Any]]:
         future: Future[dict[str, Any]] = Future()
         try:

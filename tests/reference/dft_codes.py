@@ -3,15 +3,18 @@
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
 
 from alpot.config import Dft, Reference
 from alpot.reference.dft import DftReference
+from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading
 from alpot.reference.registry import open_reference
 
 
@@ -57,3 +60,42 @@ def open_code(code: str, arguments: dict[str, Any] | None = None, folder: Path =
     )
     assert isinstance(reference, DftReference)
     return reference
+
+
+def believed_despite_damage(
+    code: DftCode, calculation: Calculation, names: Iterable[str], *, cuts: int, digits: int
+) -> tuple[list[Reading], int]:
+    """What a code still reads from outputs of which one file is damaged, and how many such outputs it refuses.
+
+    Args:
+        code: the code.
+        calculation: one that has run; its files are put right again.
+        names: of the files to be damaged.
+        cuts: how often each is cut off somewhere.
+        digits: how often one of its digits is changed.
+    """
+    random = np.random.default_rng(0)
+    believed: list[Reading] = []
+    refused = 0
+    for name in names:
+        file = calculation.directory / name
+        whole = file.read_bytes()
+        for content in _damaged(whole, random, cuts, digits):
+            file.write_bytes(content)
+            try:
+                believed.append(code.believe(calculation))
+            except OutputError:
+                refused += 1
+        file.write_bytes(whole)
+    return believed, refused
+
+
+def _damaged(whole: bytes, random: np.random.Generator, cuts: int, digits: int) -> Iterator[bytes]:
+    for _ in range(cuts):
+        yield whole[: random.integers(len(whole))]
+    yield whole + whole
+    yield whole + whole[len(whole) // 2 :]
+    places = [place for place, byte in enumerate(whole) if chr(byte).isdigit()]
+    for place in random.choice(places, size=digits):
+        other = (whole[place] - ord("0") + int(random.integers(1, 10))) % 10
+        yield whole[:place] + str(other).encode() + whole[place + 1 :]

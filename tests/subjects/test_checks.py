@@ -9,6 +9,7 @@ from ase.calculators.emt import EMT
 from tiny_campaign import changed
 
 from alpot.config_file import parse_campaign
+from alpot.reference import CheapLevel
 from alpot.reference.ase_reference import AseReference
 from alpot.subjects.checks import Checks
 
@@ -39,3 +40,36 @@ def test_the_cost_is_that_of_the_starts(monkeypatch, is_cheap):
     truth = 20 * sum(36.0 * (size / 10) ** 3 for size in sizes) / len(sizes) / 3600
     # Four small frames cannot tell b = 3 for certain, all sizes can; 68 % is what a range is worth.
     assert low / 2 < truth < 2 * high
+
+
+def test_the_cost_is_that_of_both_levels(monkeypatch):
+    screened = []
+
+    def screen(self, atoms, directory):
+        screened.append(len(atoms))
+        return {"screen_core_seconds": 3600.0, "screen_wall_s": 1.0}
+
+    def first_sentence(*changes):
+        checks = Checks(parse_campaign(changed(*changes), "tiny"), Path())
+        assert all(result.ok for result in checks.run())
+        return checks.estimate()[0]
+
+    monkeypatch.setattr(CheapLevel, "screen", screen)
+    assert "core-s " in first_sentence()
+    cheap = '\n[reference.cheap]\ncode = "ase.calculators.emt:EMT"\n'
+    assert "core-hours " in first_sentence(('code = "emt"\n', f'code = "emt"\n{cheap}'), ("[4, 8]", "[4, 64]"))
+    assert len(screened) == 4 and max(screened) <= 2 * min(screened)  # nobody has said that the screen is cheap
+
+
+def test_the_screens_program_and_pseudopotentials_are_looked_for(tmp_path):
+    cheap = """
+[reference.cheap]
+code = "espresso"
+[reference.cheap.dft]
+cutoff = 150.0
+pseudopotentials = {Al = "./none.UPF"}
+"""
+    config = parse_campaign(changed(('code = "emt"\n', f'code = "emt"\n{cheap}')), "tiny")
+    (result,) = Checks(config, tmp_path).run()
+    assert (result.stage, result.ok) == ("reference", False)
+    assert "table [reference.cheap]: " in result.detail and "none.UPF" in result.detail

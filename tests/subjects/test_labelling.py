@@ -27,7 +27,7 @@ from alpot.store.formats import read_labelled
 from alpot.store.labels import read_label
 from alpot.store.ledger import Ledger
 from alpot.subjects import labelling
-from alpot.subjects.label_files import LabelledFile, label_file
+from alpot.subjects.label_files import LabelledFile, label_file, plan_file
 from alpot.subjects.launch import prepare
 from alpot.subjects.mending import mend
 from alpot.subjects.requests import request_reload
@@ -232,6 +232,7 @@ def test_the_record_of_what_is_labelled_may_be_damaged_or_lost(folder):
     again = begin(folder)  # sets it aside and writes another one
     assert again.labelling.given == []
     again.labelling.directory.purpose.write_text('{"same": ')
+    plan_file(folder / "in.traj", folder / "ref.toml", folder / "out.xyz")  # touches nothing
     assert "labelling.json" in [damage.path for damage in mend(again.labelling.directory.path).report.damaged]
     last = begin(folder)
     assert last.labelling.given == [] and last.run().status == "finished" and last.write().missing == {}

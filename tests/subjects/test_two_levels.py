@@ -15,6 +15,7 @@ from alpot.potential.saved import load_potential
 from alpot.store.directory import CampaignDirectory
 from alpot.store.frames import write_frames
 from alpot.store.labels import label_key, read_label
+from alpot.store.ledger import Ledger
 from alpot.structures import is_isolated_atom, isolated_atom
 from alpot.subjects.assessment import audit_errors
 from alpot.subjects.changes import changes
@@ -115,7 +116,23 @@ def test_a_frame_that_the_screen_stops_is_not_paid_for(tmp_path, two_levels):
     result = label_task(directory, atoms)
     assert (result["status"], result["failure"]) == ("failed", "unphysical_geometry")
     assert result["message"].startswith("screened by reference.cheap, not labelled: the force of 'emt'")
+    assert 0 < result["core_seconds"] < 60  # of the screen
     assert not list(directory.path.glob("labels/*/*.h5"))
+
+
+def test_the_price_of_a_label_holds_that_of_its_screen(two_levels):
+    """So that the costs of the report, and what is predicted from them, do."""
+    with Ledger(two_levels.ledger, read_only=True) as ledger:
+        summaries = [event.payload["summary"] for event in ledger.events() if event.kind == "task_finished"]
+    summaries = [summary for summary in summaries if "outcome" in summary]
+    assert summaries
+    for summary in summaries:
+        label = read_label(two_levels.label_path(summary["key"]))
+        details = label.provenance["details"]
+        assert ("screen_core_seconds" in details) == (not is_isolated_atom(label.atoms))
+        for name, took in (("core_seconds", "core_seconds"), ("seconds", "wall_s")):
+            both = details[took] + details.get(f"screen_{took}", 0.0)
+            assert summary[name] == pytest.approx(both, abs=1e-9)
 
 
 def test_an_isolated_atom_is_not_screened(tmp_path):
