@@ -21,9 +21,11 @@ def with_box(atoms: Atoms) -> Atoms:
         atoms: any frame; it is not changed.
 
     Returns:
-        A copy; its ``pbc`` still says which directions are periodic.
+        A copy without constraints, which some inputs would show, and some outputs take off the forces; its ``pbc``
+        still says which directions are periodic.
     """
     boxed = atoms.copy()
+    boxed.set_constraint()
     loose = [axis for axis in range(3) if not atoms.pbc[axis]]
     if not loose:
         return boxed
@@ -35,10 +37,10 @@ def with_box(atoms: Atoms) -> Atoms:
         normal *= np.sign(cell[axis] @ normal) / np.linalg.norm(normal)
         height = abs(float(cell[axis] @ normal))
         along = atoms.positions @ normal
-        needed = float(np.ceil(along.max() - along.min() - 1e-3) + _VACUUM)
+        extent = along.max() - along.min() - 1e-3
         is_given = np.linalg.norm(atoms.cell.array[axis]) > 0
-        if not is_given or height < needed - 1.0:
-            cell[axis] = normal * needed + 0.0  # no −0, which some inputs would show
+        if not is_given or height < extent + _VACUUM:
+            cell[axis] = normal * (np.ceil(extent) + _VACUUM) + 0.0  # no −0, which some inputs would show
     boxed.set_cell(cell)
     boxed.center(axis=loose)
     return boxed

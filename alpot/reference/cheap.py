@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -56,16 +57,18 @@ class CheapLevel:
         level = {**settings, "hash": level_of_theory(self.reference)}
         return Baseline(level, partial(self.reference.calculator, directory))
 
-    def screen(self, atoms: Atoms, directory: Path) -> dict[str, float]:
+    def screen(self, atoms: Atoms, directory: Path) -> dict[str, Any]:
         """Let a frame pass that the reference is to label; does nothing where frames are not screened.
+
+        It passes too where the cheap code does not converge: that says nothing about the frame.
 
         Args:
             atoms: the frame.
             directory: an existing directory for scratch files.
 
         Returns:
-            What it took, to be kept with the label: ``screen_core_seconds``, and ``screen_wall_s``. Empty where frames
-            are not screened.
+            What it took, to be kept with the label: ``screen_core_seconds``, and ``screen_wall_s``, or
+            ``screen_failed`` with the reason. Empty where frames are not screened.
 
         Raises:
             ReferenceError: the frame is unphysical (a force above ``max_force``, or a result that is not finite), or
@@ -81,11 +84,12 @@ class CheapLevel:
             with np.errstate(all="ignore"):  # atoms on top of each other
                 result = label(self.reference, self.limits, atoms, own, not_finite=FailureClass.UNPHYSICAL_GEOMETRY)
         except ReferenceError as error:
+            if error.failure is FailureClass.NOT_CONVERGED:  # which coarse settings may not do where better ones do
+                return {"screen_core_seconds": error.core_seconds, "screen_failed": error.message}
             raise ReferenceError(
                 f"screened by reference.cheap, not labelled: {_in_its_own_table(error.message)}",
                 failure=error.failure,
                 evidence=error.evidence,
-                is_final=error.is_final,
                 core_seconds=error.core_seconds,
             ) from error
         sizes = np.linalg.norm(result.forces, axis=1)

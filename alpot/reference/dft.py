@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -302,7 +303,7 @@ class DftReference:
             return None
         former, directory = self._kept
         is_near = (
-            directory.is_dir()
+            any((directory / name).exists() for name in self.code.restart)
             and len(former) == len(atoms)
             and (former.numbers == atoms.numbers).all()
             and (former.pbc == atoms.pbc).all()
@@ -312,12 +313,14 @@ class DftReference:
         return directory if is_near else None
 
     def _keep(self, calculation: Calculation, place: Path) -> None:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        for name in self.code.restart:
-            if (calculation.directory / name).exists():
-                shutil.move(calculation.directory / name, place / name)
-        self._kept = (calculation.atoms, place)
+        self._kept = None
+        with suppress(OSError):  # a beginning for the next calculation is not worth the label of this one
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            for name in self.code.restart:
+                if (calculation.directory / name).exists():
+                    shutil.move(calculation.directory / name, place / name)
+            self._kept = (calculation.atoms, place)
 
     def _discard(self, directory: Path) -> None:
         """Removes what is large of all runs."""

@@ -154,9 +154,13 @@ def _parameters(calculation: Calculation) -> dict[str, Any]:
         "setups": {element: dft.pseudopotentials[element] for element in calculation.pseudopotentials},
         "spinpol": calculation.has_spin,
         "maxiter": 150,
-        # Tolerances for each valence electron, of which an atom has one at least; those of density and eigenstates, the
-        # forces depend on them linearly, are a tenth of GPAW's own.
-        "convergence": {"energy": dft.scf_tolerance, "density": 1e-5, "eigenstates": 4e-9},
+        # Those of density and eigenstates, on which the forces depend linearly, are a tenth of GPAW's own, for each
+        # valence electron.
+        "convergence": {
+            "energy": {"name": "energy", "tol": calculation.scf_tolerance, "relative": False},
+            "density": 1e-5,
+            "eigenstates": 4e-9,
+        },
     }
     if calculation.kpoints != (1, 1, 1):
         parameters["kpts"] = {"size": calculation.kpoints, "gamma": True}

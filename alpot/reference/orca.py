@@ -15,7 +15,7 @@ from ase.units import Hartree
 
 from alpot.config import Dft
 from alpot.errors import ConfigError, UsageError
-from alpot.reference.dft_code import Calculation, DftCode, Reading
+from alpot.reference.dft_code import Calculation, DftCode, Reading, in_lower_case
 from alpot.reference.orca_output import check_convergence, check_level, read_gradient, read_output
 from alpot.reference.witnesses import agreed
 
@@ -107,7 +107,9 @@ class Orca(DftCode):
         settings: dict[str, Any] = {"tole": f"{calculation.scf_tolerance / Hartree:.3e}", "convforced": "true"}
         if calculation.start_from is not None:
             settings |= {"guess": "moread", "moinp": '"start.gbw"'}
-        settings |= calculation.arguments.get("scf", {})
+        own = calculation.arguments.get("scf", {})
+        in_lower_case({f"scf.{key}": value for key, value in own.items()})
+        settings |= own
         return "\n".join(["%scf", *(f"  {key} {value}" for key, value in settings.items()), "end"])
 
     def command(self, calculation: Calculation, program: str) -> Sequence[str]:

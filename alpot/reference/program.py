@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -95,15 +96,25 @@ def _watch_memory(process: subprocess.Popen[bytes]) -> float | None:
     """
     peak = None
     pause = _FIRST_LOOK_S
-    watched = os.pidfd_open(process.pid)
-    try:
-        while not select.select([watched], [], [], pause)[0]:
-            marks = [_high_water_mark(member) for member in _family(process)]
-            peak = max(peak or 0.0, round(sum(marks), 1))
-            pause = min(1.3 * pause, _LONGEST_PAUSE_S)
-    finally:
-        os.close(watched)
+    ended = _when_ended(process)
+    while not ended.wait(pause):
+        marks = [_high_water_mark(member) for member in _family(process)]
+        peak = max(peak or 0.0, round(sum(marks), 1))
+        pause = min(1.3 * pause, _LONGEST_PAUSE_S)
     return peak
+
+
+def _when_ended(process: subprocess.Popen[bytes]) -> threading.Event:
+    """Is set when a program has ended, which is still to be waited for. Not every Python has ``os.pidfd_open``."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        with suppress(ChildProcessError):  # somebody has waited for it already
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        ended.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    return ended
 
 
 def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -146,17 +157,29 @@ def _guarded(mark: str) -> Iterator[None]:
 
 def _end_session(process: subprocess.Popen[bytes], since: float, mark: str) -> None:
     """Kills all processes that belong to the program: those of its session, its descendants, and all with its mark."""
-    descendants: set[psutil.Process] = set()
-    with suppress(psutil.Error):
-        descendants = set(psutil.Process(process.pid).children(recursive=True))
-    for member in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            # The time: numbers of processes are used again.
-            if os.getsid(member.pid) == process.pid and member.create_time() >= since - 1.0:
-                descendants.add(member)
-    for member in descendants:
+    with _no_alarm():
+        descendants: set[psutil.Process] = set()
         with suppress(psutil.Error):
-            member.kill()
-    guard.kill_marked(mark)
+            descendants = set(psutil.Process(process.pid).children(recursive=True))
+        for member in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                # The time: numbers of processes are used again.
+                if os.getsid(member.pid) == process.pid and member.create_time() >= since - 1.0:
+                    descendants.add(member)
+        for member in descendants:
+            with suppress(psutil.Error):
+                member.kill()
+        guard.kill_marked(mark)
     if process.returncode is None:
         process.wait()
+
+
+@contextmanager
+def _no_alarm() -> Iterator[None]:
+    """Holds back the alarm of a time limit, which rings again and again, and would interrupt the killing."""
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0.0)
+    try:
+        yield
+    finally:
+        if left > 0.0:
+            signal.setitimer(signal.ITIMER_REAL, left, interval)

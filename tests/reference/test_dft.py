@@ -278,6 +278,14 @@ def test_a_density_is_kept_for_a_near_frame_only(tmp_path: Path) -> None:
     assert origin("other", rattled(4)) == ""
 
 
+def test_a_density_that_cannot_be_kept_costs_no_label(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    reference = moody("none", densities=tmp_path / "file" / "density")
+    for number in range(2):
+        result = reference.compute(rattled(2), tmp_path / str(number))
+        assert result.details["from"] == "" and np.isfinite(result.energy)
+
+
 def test_a_density_that_misleads_is_left(tmp_path: Path) -> None:
     reference = moody("bad density", densities=tmp_path / "density")
     reference.compute(rattled(2), tmp_path / "first")

@@ -54,7 +54,11 @@ def test_input(tmp_path: Path, data: Path) -> None:
         "setups": {"Al": "paw"},
         "spinpol": False,
         "maxiter": 150,
-        "convergence": {"energy": 1e-7, "density": 1e-5, "eigenstates": 4e-9},
+        "convergence": {
+            "energy": {"name": "energy", "tol": pytest.approx(4e-7), "relative": False},
+            "density": 1e-5,
+            "eigenstates": 4e-9,
+        },
         "kpts": {"size": [2, 2, 2], "gamma": True},
         "occupations": {"name": "fermi-dirac", "width": 0.1},
         "mixer": {"beta": 0.1},

@@ -104,6 +104,7 @@ def test_orbitals_of_another_frame_are_a_start(tmp_path: Path) -> None:
         ({"basis": {"O": "def2-TZVP"}}, 'reference.dft.basis has no entry for H; add H = "def2-TZVP"'),
         ({"arguments": {"keywords": "D4"}}, "there are simple, blocks, scf and strategy"),
         ({"arguments": {"scf": {"tole": 1e-3}}}, "scf.tole, which reference.dft.scf_tolerance decides"),
+        ({"arguments": {"scf": {"TolE": 1e-3}}}, "reference.arguments.scf.TolE: write the key in lower case"),
     ],
 )
 def test_what_it_cannot_do_is_named(changes, message: str, tmp_path: Path) -> None:

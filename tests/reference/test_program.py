@@ -179,6 +179,16 @@ def test_the_time_limit_ends_a_hanging_program_with_all_that_it_has_started(tmp_
         bystander.kill()
 
 
+def test_the_alarm_does_not_interrupt_the_killing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It rings each second; on a node with many processes it takes longer to look through them."""
+    look = psutil.process_iter
+    monkeypatch.setattr(psutil, "process_iter", lambda: (time.sleep(2.5), look())[1])
+    with pytest.raises(ReferenceError, match="ended after 2 s"):
+        label(Runs(script(tmp_path, FAMILY)), Reference(code="emt", time_limit=2.0), rattled(1), tmp_path)  # type: ignore[arg-type]
+    assert len(family(tmp_path)) == 4
+    assert not any(map(lives, family(tmp_path)))
+
+
 def test_two_runs_at_once_do_not_end_each_other(tmp_path: Path) -> None:
     from threading import Thread
 
