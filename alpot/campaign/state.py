@@ -191,7 +191,7 @@ class State:
     finished: str | None = None
     has_failed: bool = False
 
-    spent: list[str] = field(default_factory=list, compare=False)
+    spent: set[str] = field(default_factory=set, compare=False)
     _begun: dict[str, int] = field(default_factory=dict, repr=False)
     _unsettled: Counter[str] = field(default_factory=Counter, repr=False)
     _queue: list[tuple[tuple[int, float, int], str]] = field(default_factory=list, repr=False, compare=False)
@@ -330,6 +330,7 @@ class State:
         self.has_failed = False
         for candidate in candidates:
             self._unsettled[_exploration(candidate)] += 1
+            self.spent.discard(_exploration(candidate))  # the same structures may be given again, by the same name
             self.keys.add(candidate.key)
             self._enqueue(Waiting(candidate, None))
 
@@ -587,7 +588,7 @@ class State:
         self._unsettled[name] -= 1
         if self._unsettled[name] == 0:
             del self._unsettled[name]
-            self.spent.append(name)
+            self.spent.add(name)
 
     # -------------------------------------------------------------------------------------------- the queue
 

@@ -140,12 +140,12 @@ def test_frames_are_spent_when_all_their_candidates_are_settled():
     names = [f"explore-000001/{number}" for number in range(3)]
     explored(state, [candidate(names[0], 1.0), candidate(names[1], 2.0) | {"key": "k"}, candidate(names[2], 0.0)])
     explored(state, [candidate("explore-000002/0", -1.0) | {"key": "k"}])
-    assert state.spent == ["explore-000002"]  # a duplicate
+    assert state.spent == {"explore-000002"}  # a duplicate
     labelled(state)
     labelled(state)
-    assert state.spent == ["explore-000002"]
+    assert state.spent == {"explore-000002"}
     labelled(state)
-    assert state.spent == ["explore-000002", "explore-000001"]
+    assert state.spent == {"explore-000001", "explore-000002"}
 
 
 def test_an_unknown_event_is_refused():

@@ -13,6 +13,8 @@ from fake_campaign import InProcess
 from rich.console import Console
 
 from alpot.campaign import apps
+from alpot.campaign.controller import Outcome
+from alpot.campaign.state import State
 from alpot.config import Reference
 from alpot.errors import ConfigError, UsageError
 from alpot.report.convergence import study_view, write_plots
@@ -62,6 +64,18 @@ def studied(folder: Path, *vary: str, **more) -> Study:
     work = begin(folder, *vary, **more)
     assert work.run().status == "finished"
     return work.study()
+
+
+def stopped_at(work: Convergence, labels: int) -> Outcome:
+    """Runs a study that is asked to stop once it has so many labels."""
+
+    def stop(state: State) -> None:
+        if state.train_labels == labels:
+            work.labelling.directory.request_stop()
+
+    outcome = work.run(stop)
+    assert outcome.status == "stopped"
+    return outcome
 
 
 def only(study: Study) -> Ladder:
@@ -124,12 +138,7 @@ def test_nothing_is_computed_twice(folder):
 
 def test_what_a_stopped_study_had_in_mind_is_not_computed_by_the_next(folder):
     first = begin(folder, "arguments.accuracy=1,2,4,5,6")
-
-    def stop_at_once(state):
-        if state.train_labels == 3:
-            first.labelling.directory.request_stop()
-
-    assert first.run(stop_at_once).status == "stopped"
+    stopped_at(first, 3)
     partial = only(first.study())
     assert [point.failure[:12] for point in partial.points] == ["", *["0 of 3 label"] * 4]
     second = begin(folder, "arguments.accuracy=1,2,4")
@@ -138,6 +147,13 @@ def test_what_a_stopped_study_had_in_mind_is_not_computed_by_the_next(folder):
     third = begin(folder, "arguments.accuracy=1,2,4,5,6")
     assert third.run().state.train_labels == 15
     assert not any(point.failure for point in only(third.study()).points)
+
+
+def test_what_was_withdrawn_may_be_wanted_again(folder):
+    first = begin(folder, "arguments.accuracy=1,2,4")
+    stopped_at(first, 0)
+    stopped_at(begin(folder, "arguments.accuracy=1.5,2.5,5"), 0)
+    assert not any(point.failure for point in only(studied(folder, "arguments.accuracy=1,2,4")).points)
 
 
 def test_structures_of_the_campaign(folder):

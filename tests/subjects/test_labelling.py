@@ -225,6 +225,16 @@ def test_a_damaged_label_is_computed_again_after_repair(folder):
     assert again.write().missing == {}
 
 
+def test_all_labels_are_lost_and_computed_again(folder):
+    work = begin(folder, crystals(3))
+    work.run()
+    for path in labels(work):
+        path.unlink()
+    assert "3 labels are lost" in mend(work.labelling.directory.path).problem
+    again = begin(folder)
+    assert again.run().status == "finished" and again.write().missing == {}
+
+
 def test_the_record_of_what_is_labelled_may_be_damaged_or_lost(folder):
     work = begin(folder, crystals(2))
     work.run()
