@@ -7,6 +7,7 @@ results are label files the moment they are there, what was killed goes on, and 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from alpot.campaign.state import State
 from alpot.campaign.subject import Candidate, Kind
 from alpot.config import Campaign, Resources
 from alpot.config_file import parse_campaign, written
-from alpot.errors import CampaignDirectoryError, ConfigError, StorageError
+from alpot.errors import CampaignDirectoryError, ConfigError, StorageError, UsageError
 from alpot.platforms.registry import open_platform
 from alpot.report.costs import Costs
 from alpot.report.history import History
@@ -125,6 +126,12 @@ class Labelling:
         )
         return controller.run()
 
+    def claim_output(self, output: Path) -> None:
+        """Puts on record that a file is about to be written; raises as ``refuse_foreign_output``."""
+        refuse_foreign_output(self.directory.path, output)
+        outputs = {*_outputs(self.directory), _from(self.directory, output)}
+        publish_json(self.directory.purpose, {**read_json(self.directory.purpose), "outputs": sorted(outputs)})
+
     def labels(self, keys: Sequence[str]) -> dict[str, Label]:
         """Those of the labels that there are, by key; ``StorageError`` if a file is damaged."""
         with Ledger(self.directory.ledger, read_only=True) as ledger:
@@ -161,7 +168,8 @@ def open_labelling(path: Path, order: Order, *, trust_directory: bool = False) -
         if not _refuse_other_purpose(directory, order):
             set_aside(directory.purpose)
         found = _take_over(directory, text, config, order.source)
-    publish_json(directory.purpose, {"same": dict(order.same), "command": order.command})
+    record = {"same": dict(order.same), "command": order.command, "outputs": _outputs(directory)}
+    publish_json(directory.purpose, record)
     given = _give(directory, order.wanted, _is_worth_another_try(found))
     return Labelling(directory, config, given, frozenset(entry.key for entry in order.wanted), _told(found))
 
@@ -190,6 +198,37 @@ def plan_labelling(path: Path, order: Order) -> tuple[list[str], list[tuple[str,
         f"{plural(len(order.wanted), 'structure')}: {labelled} labelled, {rejected} rejected, {missing} to be computed",
     ]
     return said if cost is None else [*said, f"these will take {to_come(cost)}"], platform.dry_run(directory)
+
+
+def refuse_foreign_output(path: Path, output: Path) -> None:
+    """Refuses a file that is there already, unless it was written from the labels in this directory.
+
+    Args:
+        path: the directory; may be missing.
+        output: the file.
+
+    Raises:
+        UsageError: it would be overwritten.
+    """
+    directory = CampaignDirectory(path)
+    if output.exists() and _from(directory, output) not in _outputs(directory):
+        raise UsageError(
+            f"{output} exists already, and it is not on record that it was written from the labels in"
+            f" {directory.path}; move it away, or choose another name with --output"
+        )
+
+
+def _outputs(directory: CampaignDirectory) -> list[str]:
+    """Files that were written from the labels of a directory; none if the record is lost."""
+    try:
+        return list(read_json(directory.purpose).get("outputs", []))
+    except StorageError:
+        return []
+
+
+def _from(directory: CampaignDirectory, output: Path) -> str:
+    """A file as seen from the directory: both may be moved."""
+    return os.path.relpath(output.resolve(), directory.path.resolve())
 
 
 def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> bool:

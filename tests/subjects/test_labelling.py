@@ -281,6 +281,33 @@ def test_an_output_that_is_not_ours_is_not_overwritten(folder):
     assert not (folder / "out.labelling").exists()
 
 
+@pytest.mark.parametrize("more", [{}, {"directory": "elsewhere"}])
+def test_what_was_written_from_other_labels_is_not_overwritten(folder, more):
+    more = {name: folder / value for name, value in more.items()}
+    work = begin(folder, crystals(1), **more)
+    work.run()
+    (folder / "out.h5").write_text("precious")
+    with pytest.raises(UsageError, match=r"out\.h5 exists already, and it is not on record .*; move it away"):
+        begin(folder, output="out.h5", **more)
+    with pytest.raises(UsageError, match=r"out\.h5 exists already"):
+        plan_file(folder / "in.traj", folder / "ref.toml", folder / "out.h5", **more)
+    (folder / "out.xyz").write_text("precious")  # since the work began
+    with pytest.raises(UsageError, match=r"out\.xyz exists already"):
+        work.write()
+    assert (folder / "out.h5").read_text() == (folder / "out.xyz").read_text() == "precious"
+
+
+def test_outputs_of_one_directory_are_all_known_when_it_was_moved_with_them(folder):
+    (folder / "a").mkdir()
+    for name in ("a/out.xyz", "a/out.h5"):
+        work = begin(folder, crystals(1), output=name)
+        work.run()
+        assert work.write().labelled == 1
+    (folder / "a").rename(folder / "b")
+    for name in ("b/out.xyz", "b/out.h5"):
+        assert begin(folder, output=name).write().labelled == 1
+
+
 def test_two_at_a_time_are_refused(folder):
     work = begin(folder, crystals(1))
     with work.labelling.directory.lock(), pytest.raises(CampaignLockedError, match=f"{os.getpid()}"):
