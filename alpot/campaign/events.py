@@ -122,9 +122,15 @@ def labels_imported(
     return Event(kind="labels_imported", payload={name: list(values) for name, values in lists.items()})
 
 
-def candidates_given(candidates: Iterable[Candidate]) -> Event:
-    """Structures that the user wants labelled, brought along rather than found; or wants tried once more."""
-    return Event(kind="candidates_given", payload={"candidates": [entry.model_dump() for entry in candidates]})
+def candidates_given(candidates: Iterable[Candidate], reference: str) -> Event:
+    """Structures that the user wants labelled, brought along rather than found; or wants tried once more.
+
+    Args:
+        candidates: the structures.
+        reference: hash of the settings by which they are to be labelled.
+    """
+    payload = {"candidates": [entry.model_dump() for entry in candidates], "reference": reference}
+    return Event(kind="candidates_given", payload=payload)
 
 
 def candidates_withdrawn(ids: Iterable[str]) -> Event:

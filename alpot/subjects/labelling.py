@@ -7,6 +7,7 @@ results are label files the moment they are there, what was killed goes on, and 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from alpot.campaign.labelling import decide_labels
 from alpot.campaign.settings import policy_settings
 from alpot.campaign.state import State
 from alpot.campaign.subject import Candidate, Kind
-from alpot.config import Campaign, Resources
+from alpot.config import Campaign, Reference, Resources
 from alpot.config_file import parse_campaign, written
 from alpot.errors import CampaignDirectoryError, ConfigError, StorageError, UsageError
 from alpot.platforms.registry import open_platform
@@ -61,10 +62,17 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """Why there is no label: the class of the failure, and what was said about it."""
+    """Why there is no label.
+
+    Attributes:
+        reason: the class of the failure.
+        message: what was said about it.
+        reference: hash of the settings by which it was to be labelled; empty in older ledgers.
+    """
 
     reason: str
     message: str
+    reference: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +129,7 @@ class Labelling:
             policy=decide_labels,
             given=self.given,
             wanted=self.wanted,
+            reference=_hash_of(self.config.reference),
             on_change=on_change,
             changes=self.changes,
         )
@@ -170,7 +179,7 @@ def open_labelling(path: Path, order: Order, *, trust_directory: bool = False) -
         found = _take_over(directory, text, config, order.source)
     record = {"same": dict(order.same), "command": order.command, "outputs": _outputs(directory)}
     publish_json(directory.purpose, record)
-    given = _give(directory, order.wanted, _is_worth_another_try(found))
+    given = _give(directory, order.wanted, _hash_of(config.reference))
     return Labelling(directory, config, given, frozenset(entry.key for entry in order.wanted), _told(found))
 
 
@@ -184,12 +193,10 @@ def plan_labelling(path: Path, order: Order) -> tuple[list[str], list[tuple[str,
     if CampaignDirectory.is_campaign(path):
         directory = CampaignDirectory.open(path)
         _refuse_other_purpose(directory, order)
-        found = changes(parse_campaign(directory.recorded_config, str(directory.config)), order.config)
         with Ledger(directory.ledger, read_only=True) as ledger:
             costs = History.replay(ledger.events()).costs
             labelled = sum(ledger.has_label(entry.key) for entry in order.wanted)
-            if not _is_worth_another_try(found):
-                rejected = len(_rejections(ledger).keys() & {entry.key for entry in order.wanted})
+            rejected = len(_settled(ledger, _hash_of(order.config.reference)) & {entry.key for entry in order.wanted})
     missing = len(order.wanted) - labelled - rejected
     platform = open_platform(_for_labels(order.config.resources))
     cost = costs.predict(missing, platform.slots[platform.pool_of[Kind.LABEL]])
@@ -273,17 +280,22 @@ def _told(found: Sequence[Change]) -> list[str]:
     return [str(change) for change in found if change.field.startswith(("reference.", "resources."))]
 
 
-def _is_worth_another_try(found: Sequence[Change]) -> bool:
-    """Whether what was rejected may succeed now: with more time, more attempts, another launcher."""
-    return any(change.field.startswith("reference.") for change in found)
+def _hash_of(reference: Reference) -> str:
+    """Of the settings by which labels are computed, in whatever order; a default may be written out."""
+    settings = reference.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], try_again: bool) -> list[Candidate]:
-    """Stores the structures that are to be labelled now, and describes them."""
+def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], reference: str) -> list[Candidate]:
+    """Stores the structures that are to be labelled now, and describes them.
+
+    What was rejected by other settings is among them: it may succeed now, with more time, more attempts, another
+    launcher.
+    """
     with Ledger(directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
         under_way = {entry.candidate.key for entry in (*state.waiting.values(), *state.labelling.values())}
-        settled = under_way | (set() if try_again else set(_rejections(ledger)))
+        settled = _settled(ledger, reference) | under_way
         missing = [entry for entry in wanted if entry.key not in settled and not ledger.has_label(entry.key)]
     return [
         candidate
@@ -301,8 +313,13 @@ def _store(directory: CampaignDirectory, wanted: Sequence[Wanted]) -> Iterator[C
         yield Candidate(id=f"{name}/{index}", key=entry.key, score=1.0, cost=1.0, reason="given", audit=False)
 
 
+def _settled(ledger: Ledger, reference: str) -> set[str]:
+    """Keys of labels that were given up and would be again, by the same settings."""
+    return {key for key, why in _rejections(ledger).items() if why.reference == reference}
+
+
 def _rejections(ledger: Ledger) -> dict[str, Rejection]:
-    keys: dict[str, str] = {}
+    given: dict[str, tuple[str, str]] = {}
     candidates: dict[str, str] = {}
     messages: dict[str, str] = {}
     found: dict[str, Rejection] = {}
@@ -311,7 +328,7 @@ def _rejections(ledger: Ledger) -> dict[str, Rejection]:
         match event.kind:
             case "candidates_given":
                 for entry in payload["candidates"]:
-                    keys[entry["id"]] = entry["key"]
+                    given[entry["id"]] = (entry["key"], payload.get("reference", ""))
                     found.pop(entry["key"], None)
             case "task_started":
                 candidates[payload["id"]] = payload["spec"]["candidate"]
@@ -319,7 +336,8 @@ def _rejections(ledger: Ledger) -> dict[str, Rejection]:
                 messages[payload["id"]] = payload["message"]
             case "task_abandoned":
                 task = payload["id"]
-                found[keys[candidates[task]]] = Rejection(reason=payload["reason"], message=messages[task])
+                key, reference = given[candidates[task]]
+                found[key] = Rejection(reason=payload["reason"], message=messages[task], reference=reference)
     return found
 
 

@@ -11,7 +11,7 @@ from ase.io import read, write
 from fake_campaign import InProcess
 from tiny_campaign import TINY, with_emt
 
-from alpot.campaign import apps, events
+from alpot.campaign import apps, controller, events
 from alpot.campaign.state import State
 from alpot.errors import (
     CampaignDirectoryError,
@@ -181,6 +181,45 @@ def test_rejected_frames_are_tried_again_with_other_limits(folder):
     assert again.write().missing == {}
     assert events_of(again).count("task_finished") == 3
     assert begin(folder).labelling.given == []
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_rejected_frames_are_tried_again_also_when_the_first_run_with_other_limits_is_killed(
+    folder, monkeypatch, given
+):
+    monkeypatch.setattr(controller, "_GIVEN_AT_ONCE", 1)
+    other = colliding()
+    other.positions[1] = (0.11, 0.0, 0.0)
+    begin(folder, [colliding(), other]).run()
+    (folder / "ref.toml").write_text(EMT + "max_force = 1e4\n")
+
+    def kill(state: State) -> None:
+        if len(state.waiting) == given:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(folder).run(kill)
+    assert "2 structures: 0 labelled, 0 rejected, 2 to be" in planned(folder)
+    again = begin(folder)
+    assert again.run().status == "finished" and again.write().missing == {}
+    assert events_of(again).count("task_finished") == 2
+
+
+def planned(folder: Path) -> str:
+    return "\n".join(plan_file(folder / "in.traj", folder / "ref.toml", folder / "out.xyz")[0])
+
+
+def test_what_an_older_version_rejected_is_tried_once_more(folder, monkeypatch):
+    work = begin(folder, [colliding()])
+    with monkeypatch.context() as older:
+        event = events.candidates_given(work.labelling.given, "")
+        del event.payload["reference"]
+        older.setattr(events, "candidates_given", lambda *_: event)
+        work.run()
+    again = begin(folder)
+    assert len(again.labelling.given) == 1
+    again.run()
+    assert set(again.write().missing) == {0} and begin(folder).labelling.given == []
 
 
 def test_a_missing_program_stops_it_and_it_goes_on_once_the_program_is_there(folder, monkeypatch):
