@@ -134,7 +134,7 @@ def candidates_given(candidates: Iterable[Candidate], reference: str) -> Event:
 
 
 def candidates_withdrawn(ids: Iterable[str]) -> Event:
-    """Waiting candidates that the user does not want labelled any more."""
+    """Candidates that are not to be labelled any more, or not in this way; also those whose label task has begun."""
     return Event(kind="candidates_withdrawn", payload={"ids": list(ids)})
 
 

@@ -37,6 +37,7 @@ from alpot.store.labels import Label
 from alpot.store.ledger import Ledger
 from alpot.store.permissions import refuse_writable_by_others
 from alpot.subjects.changes import Change, changes
+from alpot.subjects.label_task import OTHER_LEVEL
 
 SUBJECT = "alpot.subjects.label_task:LabellingSubject"
 #: Structures in one file: a worker reads all of a file for each label.
@@ -289,13 +290,13 @@ def _hash_of(reference: Reference) -> str:
 def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], reference: str) -> list[Candidate]:
     """Stores the structures that are to be labelled now, and describes them.
 
-    What was rejected by other settings is among them: it may succeed now, with more time, more attempts, another
-    launcher.
+    What waits for a label by other settings is among them: the controller will withdraw it. So is what was rejected by
+    other settings: it may succeed now, with more time, more attempts, another launcher.
     """
     with Ledger(directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
-        under_way = {entry.candidate.key for entry in (*state.waiting.values(), *state.labelling.values())}
-        settled = _settled(ledger, reference) | under_way
+        begun = (*state.waiting.values(), *state.labelling.values())
+        settled = _settled(ledger, reference) | {entry.candidate.key for entry in begun if entry.reference == reference}
         missing = [entry for entry in wanted if entry.key not in settled and not ledger.has_label(entry.key)]
     return [
         candidate
@@ -306,7 +307,8 @@ def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], reference: str
 
 def _store(directory: CampaignDirectory, wanted: Sequence[Wanted]) -> Iterator[Candidate]:
     # Named by content: a second run that was interrupted here, or one of another selection, cannot go astray.
-    name = f"given-{hashlib.sha256(''.join(entry.key for entry in wanted).encode()).hexdigest()[:16]}"
+    content = json.dumps([(entry.key, dict(entry.setting)) for entry in wanted], sort_keys=True)
+    name = f"given-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     provenance = [{**entry.provenance, "key": entry.key, "setting": dict(entry.setting)} for entry in wanted]
     write_frames(directory.candidates_path(name), [entry.atoms for entry in wanted], provenance)
     for index, entry in enumerate(wanted):
@@ -314,8 +316,13 @@ def _store(directory: CampaignDirectory, wanted: Sequence[Wanted]) -> Iterator[C
 
 
 def _settled(ledger: Ledger, reference: str) -> set[str]:
-    """Keys of labels that were given up and would be again, by the same settings."""
-    return {key for key, why in _rejections(ledger).items() if why.reference == reference}
+    """Keys of labels that were given up and would be again, by the same settings.
+
+    That a worker has met other settings than those that were meant says nothing about these.
+    """
+    return {
+        key for key, why in _rejections(ledger).items() if why.reference == reference and why.message != OTHER_LEVEL
+    }
 
 
 def _rejections(ledger: Ledger) -> dict[str, Rejection]:
