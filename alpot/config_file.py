@@ -27,6 +27,9 @@ _SHOWN_VALUE = 80
 #: Python's TOML reader takes minutes for files of megabytes that are made for it, and for keys of a thousand parts.
 _LARGEST_FILE = 1_000_000
 _LONGEST_LINE = 2_000
+#: What we write we must be able to read: values and pieces of texts in one line, in characters; some take six.
+_FOLDED_LINE = 1_000
+_PIECE = 250
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -243,11 +246,30 @@ def _written_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     keys = {key: key if _BARE_KEY.fullmatch(key) else json.dumps(key) for key in table}
     for key, value in table.items():
         if value is not None and not isinstance(value, Mapping):
-            yield f"{keys[key]} = {_toml(value)}"
+            yield f"{keys[key]} = {_folded(value)}"
     for key, value in table.items():
         if isinstance(value, Mapping):
             path = f"{name}.{keys[key]}" if name else keys[key]
             yield from ("", f"[{path}]", *_written_lines(value, path))
+
+
+def _folded(value: Any) -> str:
+    """A value as TOML writes it; a long list has one item a line, a long text its own lines."""
+    text = _toml(value)
+    if len(text) <= _FOLDED_LINE:
+        return text
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_folded(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[\n" + "".join(f"{_folded(item)},\n" for item in value) + "]"
+    return '"""\n' + "\n".join(map(_folded_line, value.split("\n"))) + '"""' if isinstance(value, str) else text
+
+
+def _folded_line(line: str) -> str:
+    """One line of a text in pieces: what follows a backslash at the end of a line goes on at the first non-blank."""
+    pieces = (line[begin : begin + _PIECE] for begin in range(0, len(line), _PIECE))
+    folded = "\\\n".join(json.dumps(piece, ensure_ascii=False)[1:-1] for piece in pieces)
+    return folded.replace("\\\n ", "\\\n\\u0020")
 
 
 # --------------------------------------------------------------------------------------------- the explanations

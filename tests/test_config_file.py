@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from alpot.config import Campaign, Dft, FileStarts, Pool
-from alpot.config_file import json_schema, parse_campaign, read_campaign, template
+from alpot.config_file import json_schema, parse_campaign, read_campaign, template, written
 from alpot.errors import ConfigError
 
 MINIMAL = '[material]\nelements = ["Al"]\n[reference]\ncode = "emt"\n'
@@ -238,3 +238,21 @@ def test_units_of_a_pool():
     pool = Pool(walltime="36:30:00", ranks=4, threads_per_rank=3)
     assert (pool.walltime_s, pool.cores) == (131400, 12)
     assert Pool(ranks=4, cores_per_worker=2).cores == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["module load orca/6.0.1", "export OMP_NUM_THREADS=1"] * 100,
+        "%scf\n  MaxIter 300\nend\n" * 200,
+        "\n" * 3000,
+        ' "quoted" \\ and\ttabs' * 200,
+        ["x" * 1500, ["y" * 900] * 5, {"z": ["w" * 600] * 3, "v": "\x01" * 500}],
+        {"blocks": " " * 5000, "n": 1},
+    ],
+)
+def test_what_is_long_is_written_in_lines_that_are_read_again(value):
+    tables = {"reference": {"code": "emt", "arguments": {"long": value}}, "material": {"elements": ["Al"]}}
+    text = written(tables)
+    assert max(map(len, text.split("\n"))) < 2000
+    assert parse_campaign(text, "written").reference.arguments == {"long": value}

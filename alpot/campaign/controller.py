@@ -89,6 +89,8 @@ class Controller:
         imported: labels that the user brought along; those that are known already do no harm.
         given: structures that the user wants labelled; those that have their label, or wait for it, do no harm.
         wanted: keys of all labels that the user wants; what waits for others is withdrawn. None: whatever is found.
+        reference: hash of the settings by which ``given`` is to be labelled; what was given with others, and waits or
+            is being labelled, is withdrawn.
         on_change: called after every event, e.g. to show progress. If it fails, it is not called again.
         changes: what the user has changed in the campaign file since the last run, in words.
         reload: called when the user asks a running controller to read the campaign file again.
@@ -103,6 +105,7 @@ class Controller:
     imported: ImportedLabels | None = None
     given: Sequence[Candidate] = ()
     wanted: frozenset[str] | None = None
+    reference: str = ""
     on_change: Observer | None = None
     changes: Sequence[str] = ()
     reload: Reload | None = None
@@ -178,9 +181,11 @@ class Controller:
 
     def _give(self) -> None:
         if self.wanted is not None:
-            waiting = self.state.waiting.items()
+            waiting, labelling = self.state.waiting.items(), self.state.labelling.items()
             withdrawn = [name for name, entry in waiting if entry.candidate.key not in self.wanted]
-            if withdrawn:
+            # By the settings of now they would become other labels than those that they are meant to be.
+            outdated = [name for name, entry in (*waiting, *labelling) if entry.reference != self.reference]
+            if withdrawn := list(dict.fromkeys(withdrawn + outdated)):
                 self._commit(events.candidates_withdrawn(withdrawn))
         done_or_waiting = {
             *(entry.candidate.key for entry in (*self.state.waiting.values(), *self.state.labelling.values())),
@@ -188,7 +193,7 @@ class Controller:
         }
         given = [entry for entry in self.given if entry.key not in done_or_waiting]
         for begin in range(0, len(given), _GIVEN_AT_ONCE):
-            self._commit(events.candidates_given(given[begin : begin + _GIVEN_AT_ONCE]))
+            self._commit(events.candidates_given(given[begin : begin + _GIVEN_AT_ONCE], self.reference))
 
     def _resume(self, executor: Executor) -> None:
         for task in list(self.state.tasks.values()):

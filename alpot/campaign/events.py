@@ -122,13 +122,19 @@ def labels_imported(
     return Event(kind="labels_imported", payload={name: list(values) for name, values in lists.items()})
 
 
-def candidates_given(candidates: Iterable[Candidate]) -> Event:
-    """Structures that the user wants labelled, brought along rather than found; or wants tried once more."""
-    return Event(kind="candidates_given", payload={"candidates": [entry.model_dump() for entry in candidates]})
+def candidates_given(candidates: Iterable[Candidate], reference: str) -> Event:
+    """Structures that the user wants labelled, brought along rather than found; or wants tried once more.
+
+    Args:
+        candidates: the structures.
+        reference: hash of the settings by which they are to be labelled.
+    """
+    payload = {"candidates": [entry.model_dump() for entry in candidates], "reference": reference}
+    return Event(kind="candidates_given", payload=payload)
 
 
 def candidates_withdrawn(ids: Iterable[str]) -> Event:
-    """Waiting candidates that the user does not want labelled any more."""
+    """Candidates that are not to be labelled any more, or not in this way; also those whose label task has begun."""
     return Event(kind="candidates_withdrawn", payload={"ids": list(ids)})
 
 

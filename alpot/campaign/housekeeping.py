@@ -41,7 +41,7 @@ def remove_spent(directory: CampaignDirectory, state: State) -> None:
 
 def sweep(directory: CampaignDirectory, state: State, ledger: Ledger) -> None:
     """Removes what a controller that was killed had no time to remove."""
-    spent, state.spent = set(state.spent), []
+    spent, state.spent = state.spent, set()
     for path in published(directory.path / "candidates", "*.h5"):
         if path.stem in spent:
             _remove(path)

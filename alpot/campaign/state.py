@@ -37,11 +37,19 @@ _LATE_EXPLORATIONS = 16
 
 @dataclass
 class Waiting:
-    """A candidate in the queue, and the model that gave it its score."""
+    """A candidate in the queue.
+
+    Attributes:
+        candidate: what waits.
+        generation: the model that gave it its score.
+        turn: its number among all that came into the queue.
+        reference: hash of the settings that it was given with; empty if it was found, or in older ledgers.
+    """
 
     candidate: Candidate
     generation: int | None
     turn: int = 0
+    reference: str = ""
 
     @property
     def rank(self) -> tuple[int, float, int]:
@@ -191,7 +199,7 @@ class State:
     finished: str | None = None
     has_failed: bool = False
 
-    spent: list[str] = field(default_factory=list, compare=False)
+    spent: set[str] = field(default_factory=set, compare=False)
     _begun: dict[str, int] = field(default_factory=dict, repr=False)
     _unsettled: Counter[str] = field(default_factory=Counter, repr=False)
     _queue: list[tuple[tuple[int, float, int], str]] = field(default_factory=list, repr=False, compare=False)
@@ -222,7 +230,8 @@ class State:
             case "labels_imported":
                 self._import(event.payload)
             case "candidates_given":
-                self._give([Candidate.model_validate(entry) for entry in event.payload["candidates"]])
+                candidates = [Candidate.model_validate(entry) for entry in event.payload["candidates"]]
+                self._give(candidates, event.payload.get("reference", ""))
             case "candidates_withdrawn":
                 self._withdraw(event.payload["ids"])
             case "labels_lost":
@@ -323,22 +332,33 @@ class State:
         self.train_labels += len(keys)
         self.unseen += len(keys)
 
-    def _give(self, candidates: Iterable[Candidate]) -> None:
+    def _give(self, candidates: Iterable[Candidate], reference: str) -> None:
         """Candidates that nobody had to find. There is something to do again, whatever had ended."""
         self.initial_found = True
         self.ending = self.finished = None
         self.has_failed = False
         for candidate in candidates:
             self._unsettled[_exploration(candidate)] += 1
+            self.spent.discard(_exploration(candidate))  # the same structures may be given again, by the same name
             self.keys.add(candidate.key)
-            self._enqueue(Waiting(candidate, None))
+            self._enqueue(Waiting(candidate, None, reference=reference))
 
     def _withdraw(self, ids: Iterable[str]) -> None:
         for identifier in ids:
-            candidate = self.waiting.pop(identifier).candidate
-            self.keys.discard(candidate.key)
+            entry = self.waiting.pop(identifier, None) or self._call_off(identifier)
+            self.keys.discard(entry.candidate.key)
             self.dropped["withdrawn"] += 1
-            self._settle(candidate)
+            self._settle(entry.candidate)
+
+    def _call_off(self, identifier: str) -> Waiting:
+        """Forgets the label task of a candidate, be it in flight or about to be tried again."""
+        tasks = (*self.tasks.values(), *self.failed[Kind.LABEL].values())
+        task = next(task for task in tasks if task.spec.get("candidate") == identifier)
+        if task.id in self.tasks:
+            self._land(task.id)
+        self.failed[Kind.LABEL].pop(task.id, None)
+        self.courses.pop(task.id, None)
+        return self.labelling.pop(identifier)
 
     # ------------------------------------------------------------------------------------------------ tasks
 
@@ -587,7 +607,7 @@ class State:
         self._unsettled[name] -= 1
         if self._unsettled[name] == 0:
             del self._unsettled[name]
-            self.spent.append(name)
+            self.spent.add(name)
 
     # -------------------------------------------------------------------------------------------- the queue
 

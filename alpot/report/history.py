@@ -187,6 +187,8 @@ class History:
                 self.training_labels += len(event.payload["keys"])
             case "candidates_given":
                 self._find([Candidate.model_validate(entry) for entry in event.payload["candidates"]])
+            case "candidates_withdrawn":
+                self._call_off(frozenset(event.payload["ids"]))
             case "task_started":
                 self._start(Task.load(event.payload))
             case "task_finished":
@@ -213,6 +215,11 @@ class History:
         earlier = self.running.pop(task.id, None) or self._attempted.pop(task.id, None)
         trained_on = earlier.trained_on if earlier else self.training_labels
         self.running[task.id] = _Running(task.kind, self.elapsed_s, trained_on, task.spec.get("candidate", ""))
+
+    def _call_off(self, candidates: frozenset[str]) -> None:
+        for tasks in (self.running, self._attempted):
+            for identifier in [name for name, task in tasks.items() if task.candidate in candidates]:
+                del tasks[identifier]
 
     def _fail(self, event: Event) -> None:
         payload = event.payload

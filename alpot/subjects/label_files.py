@@ -14,12 +14,19 @@ from alpot.campaign.controller import Observer, Outcome
 from alpot.config_file import parse_for_labels, read_text
 from alpot.errors import FailureClass, StorageError, StructureError, UsageError
 from alpot.platforms.registry import open_platform
-from alpot.store.directory import CampaignDirectory
 from alpot.store.formats import HDF5_SUFFIXES, XYZ_SUFFIXES, write_ani_hdf5, write_extxyz
 from alpot.store.labels import label_key
 from alpot.structures.files import read_structures
 from alpot.subjects.label_task import Method
-from alpot.subjects.labelling import Labelling, Order, Rejection, Wanted, open_labelling, plan_labelling
+from alpot.subjects.labelling import (
+    Labelling,
+    Order,
+    Rejection,
+    Wanted,
+    open_labelling,
+    plan_labelling,
+    refuse_foreign_output,
+)
 from alpot.subjects.launch import check_reference
 
 _NOT_FINITE = Rejection(reason=FailureClass.UNPHYSICAL_GEOMETRY, message="positions or the cell are not finite")
@@ -60,7 +67,12 @@ class LabelledFile:
         return self.labelling.run(on_change)
 
     def write(self) -> FileReport:
-        """Write the frames that have a label, in their order; no file where there is none."""
+        """Write the frames that have a label, in their order; no file where there is none.
+
+        Raises:
+            UsageError: there is a file of that name by now that was not written here.
+            StorageError: a label is damaged, or the file cannot be written.
+        """
         labels = self.labelling.labels([key for key in self.keys if key is not None])
         rejections = self.labelling.rejections()
         done = [number for number, key in enumerate(self.keys) if key in labels]
@@ -70,9 +82,12 @@ class LabelledFile:
             if key not in labels
         }
         in_order = [labels[key] for key in self.keys if key is not None and key in labels]
-        if in_order and self.output.suffix in HDF5_SUFFIXES:
+        if not in_order:
+            return FileReport(0, missing)
+        self.labelling.claim_output(self.output)
+        if self.output.suffix in HDF5_SUFFIXES:
             write_ani_hdf5(self.output, in_order)
-        elif in_order:
+        else:
             write_extxyz(self.output, in_order, frames=[self.frames[number] for number in done])
         return FileReport(len(done), missing)
 
@@ -121,10 +136,9 @@ def _understand(
             f" {output.suffix or 'files without a suffix'}"
         )
     place = directory or output.with_suffix(".labelling")
-    if output.exists() and not CampaignDirectory.is_campaign(place):
-        raise UsageError(f"{output} exists already; choose another name with --output, or remove it")
     if output.exists() and path.exists() and output.samefile(path):
         raise UsageError(f"{output} is the file to be labelled; choose another name with --output")
+    refuse_foreign_output(place, output)
     frames = read_structures(path)
     elements = sorted({symbol for atoms in frames for symbol in atoms.symbols})
     if not elements:

@@ -31,6 +31,9 @@ from alpot.store.labels import Label, label_key, read_label, write_label
 from alpot.structures import is_isolated_atom
 from alpot.subjects.training_data import is_whole
 
+#: Why a label is refused that would have another name than the one that was asked for.
+OTHER_LEVEL = "the campaign file has another level of theory now than when this label was asked for"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -79,10 +82,7 @@ class LabellingSubject:
         atoms, provenance = read_candidate(self.directory, candidate)
         method = self.method(json.dumps(provenance["setting"]))
         if label_key(atoms, method.level) != provenance["key"]:
-            raise ReferenceError(
-                "the campaign file has another level of theory now than when this label was asked for",
-                failure=FailureClass.BAD_OUTPUT,
-            )
+            raise ReferenceError(OTHER_LEVEL, failure=FailureClass.BAD_OUTPUT)
         return make_label(self.directory, method, candidate, atoms, provenance, assignment.scratch)
 
     def _open(self, setting: str) -> Method:

@@ -7,6 +7,8 @@ results are label files the moment they are there, what was killed goes on, and 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +21,9 @@ from alpot.campaign.labelling import decide_labels
 from alpot.campaign.settings import policy_settings
 from alpot.campaign.state import State
 from alpot.campaign.subject import Candidate, Kind
-from alpot.config import Campaign, Resources
+from alpot.config import Campaign, Reference, Resources
 from alpot.config_file import parse_campaign, written
-from alpot.errors import CampaignDirectoryError, ConfigError, StorageError
+from alpot.errors import CampaignDirectoryError, ConfigError, StorageError, UsageError
 from alpot.platforms.registry import open_platform
 from alpot.report.costs import Costs
 from alpot.report.history import History
@@ -35,6 +37,7 @@ from alpot.store.labels import Label
 from alpot.store.ledger import Ledger
 from alpot.store.permissions import refuse_writable_by_others
 from alpot.subjects.changes import Change, changes
+from alpot.subjects.label_task import OTHER_LEVEL
 
 SUBJECT = "alpot.subjects.label_task:LabellingSubject"
 #: Structures in one file: a worker reads all of a file for each label.
@@ -60,10 +63,17 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """Why there is no label: the class of the failure, and what was said about it."""
+    """Why there is no label.
+
+    Attributes:
+        reason: the class of the failure.
+        message: what was said about it.
+        reference: hash of the settings by which it was to be labelled; empty in older ledgers.
+    """
 
     reason: str
     message: str
+    reference: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +130,17 @@ class Labelling:
             policy=decide_labels,
             given=self.given,
             wanted=self.wanted,
+            reference=_hash_of(self.config.reference),
             on_change=on_change,
             changes=self.changes,
         )
         return controller.run()
+
+    def claim_output(self, output: Path) -> None:
+        """Puts on record that a file is about to be written; raises as ``refuse_foreign_output``."""
+        refuse_foreign_output(self.directory.path, output)
+        outputs = {*_outputs(self.directory), _from(self.directory, output)}
+        publish_json(self.directory.purpose, {**read_json(self.directory.purpose), "outputs": sorted(outputs)})
 
     def labels(self, keys: Sequence[str]) -> dict[str, Label]:
         """Those of the labels that there are, by key; ``StorageError`` if a file is damaged."""
@@ -161,8 +178,9 @@ def open_labelling(path: Path, order: Order, *, trust_directory: bool = False) -
         if not _refuse_other_purpose(directory, order):
             set_aside(directory.purpose)
         found = _take_over(directory, text, config, order.source)
-    publish_json(directory.purpose, {"same": dict(order.same), "command": order.command})
-    given = _give(directory, order.wanted, _is_worth_another_try(found))
+    record = {"same": dict(order.same), "command": order.command, "outputs": _outputs(directory)}
+    publish_json(directory.purpose, record)
+    given = _give(directory, order.wanted, _hash_of(config.reference))
     return Labelling(directory, config, given, frozenset(entry.key for entry in order.wanted), _told(found))
 
 
@@ -176,12 +194,10 @@ def plan_labelling(path: Path, order: Order) -> tuple[list[str], list[tuple[str,
     if CampaignDirectory.is_campaign(path):
         directory = CampaignDirectory.open(path)
         _refuse_other_purpose(directory, order)
-        found = changes(parse_campaign(directory.recorded_config, str(directory.config)), order.config)
         with Ledger(directory.ledger, read_only=True) as ledger:
             costs = History.replay(ledger.events()).costs
             labelled = sum(ledger.has_label(entry.key) for entry in order.wanted)
-            if not _is_worth_another_try(found):
-                rejected = len(_rejections(ledger).keys() & {entry.key for entry in order.wanted})
+            rejected = len(_settled(ledger, _hash_of(order.config.reference)) & {entry.key for entry in order.wanted})
     missing = len(order.wanted) - labelled - rejected
     platform = open_platform(_for_labels(order.config.resources))
     cost = costs.predict(missing, platform.slots[platform.pool_of[Kind.LABEL]])
@@ -190,6 +206,37 @@ def plan_labelling(path: Path, order: Order) -> tuple[list[str], list[tuple[str,
         f"{plural(len(order.wanted), 'structure')}: {labelled} labelled, {rejected} rejected, {missing} to be computed",
     ]
     return said if cost is None else [*said, f"these will take {to_come(cost)}"], platform.dry_run(directory)
+
+
+def refuse_foreign_output(path: Path, output: Path) -> None:
+    """Refuses a file that is there already, unless it was written from the labels in this directory.
+
+    Args:
+        path: the directory; may be missing.
+        output: the file.
+
+    Raises:
+        UsageError: it would be overwritten.
+    """
+    directory = CampaignDirectory(path)
+    if output.exists() and _from(directory, output) not in _outputs(directory):
+        raise UsageError(
+            f"{output} exists already, and it is not on record that it was written from the labels in"
+            f" {directory.path}; move it away, or choose another name with --output"
+        )
+
+
+def _outputs(directory: CampaignDirectory) -> list[str]:
+    """Files that were written from the labels of a directory; none if the record is lost."""
+    try:
+        return list(read_json(directory.purpose).get("outputs", []))
+    except StorageError:
+        return []
+
+
+def _from(directory: CampaignDirectory, output: Path) -> str:
+    """A file as seen from the directory: both may be moved."""
+    return os.path.relpath(output.resolve(), directory.path.resolve())
 
 
 def _refuse_other_purpose(directory: CampaignDirectory, order: Order) -> bool:
@@ -234,17 +281,22 @@ def _told(found: Sequence[Change]) -> list[str]:
     return [str(change) for change in found if change.field.startswith(("reference.", "resources."))]
 
 
-def _is_worth_another_try(found: Sequence[Change]) -> bool:
-    """Whether what was rejected may succeed now: with more time, more attempts, another launcher."""
-    return any(change.field.startswith("reference.") for change in found)
+def _hash_of(reference: Reference) -> str:
+    """Of the settings by which labels are computed, in whatever order; a default may be written out."""
+    settings = reference.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], try_again: bool) -> list[Candidate]:
-    """Stores the structures that are to be labelled now, and describes them."""
+def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], reference: str) -> list[Candidate]:
+    """Stores the structures that are to be labelled now, and describes them.
+
+    What waits for a label by other settings is among them: the controller will withdraw it. So is what was rejected by
+    other settings: it may succeed now, with more time, more attempts, another launcher.
+    """
     with Ledger(directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
-        under_way = {entry.candidate.key for entry in (*state.waiting.values(), *state.labelling.values())}
-        settled = under_way | (set() if try_again else set(_rejections(ledger)))
+        begun = (*state.waiting.values(), *state.labelling.values())
+        settled = _settled(ledger, reference) | {entry.candidate.key for entry in begun if entry.reference == reference}
         missing = [entry for entry in wanted if entry.key not in settled and not ledger.has_label(entry.key)]
     return [
         candidate
@@ -255,15 +307,26 @@ def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], try_again: boo
 
 def _store(directory: CampaignDirectory, wanted: Sequence[Wanted]) -> Iterator[Candidate]:
     # Named by content: a second run that was interrupted here, or one of another selection, cannot go astray.
-    name = f"given-{hashlib.sha256(''.join(entry.key for entry in wanted).encode()).hexdigest()[:16]}"
+    content = json.dumps([(entry.key, dict(entry.setting)) for entry in wanted], sort_keys=True)
+    name = f"given-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     provenance = [{**entry.provenance, "key": entry.key, "setting": dict(entry.setting)} for entry in wanted]
     write_frames(directory.candidates_path(name), [entry.atoms for entry in wanted], provenance)
     for index, entry in enumerate(wanted):
         yield Candidate(id=f"{name}/{index}", key=entry.key, score=1.0, cost=1.0, reason="given", audit=False)
 
 
+def _settled(ledger: Ledger, reference: str) -> set[str]:
+    """Keys of labels that were given up and would be again, by the same settings.
+
+    That a worker has met other settings than those that were meant says nothing about these.
+    """
+    return {
+        key for key, why in _rejections(ledger).items() if why.reference == reference and why.message != OTHER_LEVEL
+    }
+
+
 def _rejections(ledger: Ledger) -> dict[str, Rejection]:
-    keys: dict[str, str] = {}
+    given: dict[str, tuple[str, str]] = {}
     candidates: dict[str, str] = {}
     messages: dict[str, str] = {}
     found: dict[str, Rejection] = {}
@@ -272,7 +335,7 @@ def _rejections(ledger: Ledger) -> dict[str, Rejection]:
         match event.kind:
             case "candidates_given":
                 for entry in payload["candidates"]:
-                    keys[entry["id"]] = entry["key"]
+                    given[entry["id"]] = (entry["key"], payload.get("reference", ""))
                     found.pop(entry["key"], None)
             case "task_started":
                 candidates[payload["id"]] = payload["spec"]["candidate"]
@@ -280,7 +343,8 @@ def _rejections(ledger: Ledger) -> dict[str, Rejection]:
                 messages[payload["id"]] = payload["message"]
             case "task_abandoned":
                 task = payload["id"]
-                found[keys[candidates[task]]] = Rejection(reason=payload["reason"], message=messages[task])
+                key, reference = given[candidates[task]]
+                found[key] = Rejection(reason=payload["reason"], message=messages[task], reference=reference)
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 from alpot.campaign import events
 from alpot.campaign.events import Task
 from alpot.campaign.state import State
-from alpot.campaign.subject import Kind
+from alpot.campaign.subject import Candidate, Kind
 from alpot.errors import FailureClass
 from alpot.store.ledger import Event
 
@@ -140,12 +140,12 @@ def test_frames_are_spent_when_all_their_candidates_are_settled():
     names = [f"explore-000001/{number}" for number in range(3)]
     explored(state, [candidate(names[0], 1.0), candidate(names[1], 2.0) | {"key": "k"}, candidate(names[2], 0.0)])
     explored(state, [candidate("explore-000002/0", -1.0) | {"key": "k"}])
-    assert state.spent == ["explore-000002"]  # a duplicate
+    assert state.spent == {"explore-000002"}  # a duplicate
     labelled(state)
     labelled(state)
-    assert state.spent == ["explore-000002"]
+    assert state.spent == {"explore-000002"}
     labelled(state)
-    assert state.spent == ["explore-000002", "explore-000001"]
+    assert state.spent == {"explore-000001", "explore-000002"}
 
 
 def test_an_unknown_event_is_refused():
@@ -172,3 +172,20 @@ def test_deciding_needs_no_heavy_library():
     code = "import sys, alpot.campaign.policy; print(sorted({'torch', 'ase', 'parsl', 'h5py'} & sys.modules.keys()))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_candidate_is_withdrawn_with_its_task_and_given_again(has_failed):
+    state = State()
+    given = [Candidate.model_validate(candidate(f"given-1/{number}", 1.0)) for number in range(2)]
+    state.apply(events.candidates_given(given, "a"))
+    task = Task(state.next_id(Kind.LABEL), Kind.LABEL, {"candidate": "given-1/0"})
+    state.apply(events.task_started(task))
+    if has_failed:
+        state.apply(events.task_failed(task, FailureClass.UNKNOWN, "as told"))
+    state.apply(events.candidates_withdrawn(["given-1/0", "given-1/1"]))
+    assert not (state.waiting or state.labelling or state.keys or state.courses or state.pending(Kind.LABEL))
+    assert state.dropped == {"withdrawn": 2} and state.spent == {"given-1"}
+    state.apply(events.candidates_given(given, "b"))
+    assert {entry.reference for entry in state.waiting.values()} == {"b"} and not state.spent
+    assert [labelled(state), labelled(state)] == ["given-1/0", "given-1/1"]

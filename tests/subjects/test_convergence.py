@@ -13,9 +13,14 @@ from fake_campaign import InProcess
 from rich.console import Console
 
 from alpot.campaign import apps
+from alpot.campaign.controller import Outcome
+from alpot.campaign.state import State
+from alpot.campaign.subject import Kind
 from alpot.config import Reference
 from alpot.errors import ConfigError, UsageError
 from alpot.report.convergence import study_view, write_plots
+from alpot.report.history import History
+from alpot.store.ledger import Ledger
 from alpot.store.study import Ladder, Study, write_study
 from alpot.subjects import convergence, labelling
 from alpot.subjects.convergence import Convergence, prepare_study
@@ -62,6 +67,18 @@ def studied(folder: Path, *vary: str, **more) -> Study:
     work = begin(folder, *vary, **more)
     assert work.run().status == "finished"
     return work.study()
+
+
+def stopped_at(work: Convergence, labels: int) -> Outcome:
+    """Runs a study that is asked to stop once it has so many labels."""
+
+    def stop(state: State) -> None:
+        if state.train_labels == labels:
+            work.labelling.directory.request_stop()
+
+    outcome = work.run(stop)
+    assert outcome.status == "stopped"
+    return outcome
 
 
 def only(study: Study) -> Ladder:
@@ -124,12 +141,7 @@ def test_nothing_is_computed_twice(folder):
 
 def test_what_a_stopped_study_had_in_mind_is_not_computed_by_the_next(folder):
     first = begin(folder, "arguments.accuracy=1,2,4,5,6")
-
-    def stop_at_once(state):
-        if state.train_labels == 3:
-            first.labelling.directory.request_stop()
-
-    assert first.run(stop_at_once).status == "stopped"
+    stopped_at(first, 3)
     partial = only(first.study())
     assert [point.failure[:12] for point in partial.points] == ["", *["0 of 3 label"] * 4]
     second = begin(folder, "arguments.accuracy=1,2,4")
@@ -138,6 +150,50 @@ def test_what_a_stopped_study_had_in_mind_is_not_computed_by_the_next(folder):
     third = begin(folder, "arguments.accuracy=1,2,4,5,6")
     assert third.run().state.train_labels == 15
     assert not any(point.failure for point in only(third.study()).points)
+
+
+def test_what_was_withdrawn_may_be_wanted_again(folder):
+    first = begin(folder, "arguments.accuracy=1,2,4")
+    stopped_at(first, 0)
+    stopped_at(begin(folder, "arguments.accuracy=1.5,2.5,5"), 0)
+    assert not any(point.failure for point in only(studied(folder, "arguments.accuracy=1,2,4")).points)
+
+
+OFFSET = FILE.replace("accuracy = 2.0", "accuracy = 2.0, offset = 0.0")
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_what_waits_is_computed_by_the_campaign_file_of_now(folder, in_flight):
+    (folder / "c.toml").write_text(OFFSET)
+    first = begin(folder, "arguments.accuracy=1,2,4", "arguments.offset=0,1,2")  # both meet at the file's own setting
+
+    def kill(state: State) -> None:
+        if state.started[Kind.LABEL] == 4:  # the first at that setting
+            raise KeyboardInterrupt
+
+    if in_flight:
+        with pytest.raises(KeyboardInterrupt):
+            first.run(kill)
+    else:
+        stopped_at(first, 3)
+    (folder / "c.toml").write_text(OFFSET.replace("offset = 0.0", "offset = 2.0"))
+    second = begin(folder, "arguments.offset=0,1,2")
+    outcome = second.run()
+    assert not any(point.failure for point in only(second.study()).points)
+    assert outcome.state.failures.total() == 0 and outcome.state.train_labels == 3 + 9
+    with Ledger(second.labelling.directory.ledger, read_only=True) as ledger:
+        assert not History.replay(ledger.events()).running
+    assert begin(folder, "arguments.offset=0,1,2").labelling.given == []
+
+
+def test_a_label_that_was_refused_for_another_level_of_theory_is_tried_again(folder):
+    first = begin(folder, "arguments.accuracy=1,2,4")
+    directory = first.labelling.directory
+    own, other = directory.recorded_config, FILE.replace("2.0}", "2.0, offset = 1.0}")
+    directory.replace_config(other.encode(), folder / "c.toml")  # as another command in between would
+    assert first.run().state.rejected == {"bad_output": 9}
+    directory.replace_config(own.encode(), folder / "c.toml")
+    assert not any(point.failure for point in only(studied(folder, "arguments.accuracy=1,2,4")).points)
 
 
 def test_structures_of_the_campaign(folder):

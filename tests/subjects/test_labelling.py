@@ -11,7 +11,7 @@ from ase.io import read, write
 from fake_campaign import InProcess
 from tiny_campaign import TINY, with_emt
 
-from alpot.campaign import apps, events
+from alpot.campaign import apps, controller, events
 from alpot.campaign.state import State
 from alpot.errors import (
     CampaignDirectoryError,
@@ -183,6 +183,45 @@ def test_rejected_frames_are_tried_again_with_other_limits(folder):
     assert begin(folder).labelling.given == []
 
 
+@pytest.mark.parametrize("given", [0, 1])
+def test_rejected_frames_are_tried_again_also_when_the_first_run_with_other_limits_is_killed(
+    folder, monkeypatch, given
+):
+    monkeypatch.setattr(controller, "_GIVEN_AT_ONCE", 1)
+    other = colliding()
+    other.positions[1] = (0.11, 0.0, 0.0)
+    begin(folder, [colliding(), other]).run()
+    (folder / "ref.toml").write_text(EMT + "max_force = 1e4\n")
+
+    def kill(state: State) -> None:
+        if len(state.waiting) == given:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(folder).run(kill)
+    assert "2 structures: 0 labelled, 0 rejected, 2 to be" in planned(folder)
+    again = begin(folder)
+    assert again.run().status == "finished" and again.write().missing == {}
+    assert events_of(again).count("task_finished") == 2
+
+
+def planned(folder: Path) -> str:
+    return "\n".join(plan_file(folder / "in.traj", folder / "ref.toml", folder / "out.xyz")[0])
+
+
+def test_what_an_older_version_rejected_is_tried_once_more(folder, monkeypatch):
+    work = begin(folder, [colliding()])
+    with monkeypatch.context() as older:
+        event = events.candidates_given(work.labelling.given, "")
+        del event.payload["reference"]
+        older.setattr(events, "candidates_given", lambda *_: event)
+        work.run()
+    again = begin(folder)
+    assert len(again.labelling.given) == 1
+    again.run()
+    assert set(again.write().missing) == {0} and begin(folder).labelling.given == []
+
+
 def test_a_missing_program_stops_it_and_it_goes_on_once_the_program_is_there(folder, monkeypatch):
     import bad_calculators
 
@@ -223,6 +262,16 @@ def test_a_damaged_label_is_computed_again_after_repair(folder):
     assert len(again.labelling.given) == 1
     again.run()
     assert again.write().missing == {}
+
+
+def test_all_labels_are_lost_and_computed_again(folder):
+    work = begin(folder, crystals(3))
+    work.run()
+    for path in labels(work):
+        path.unlink()
+    assert "3 labels are lost" in mend(work.labelling.directory.path).problem
+    again = begin(folder)
+    assert again.run().status == "finished" and again.write().missing == {}
 
 
 def test_the_record_of_what_is_labelled_may_be_damaged_or_lost(folder):
@@ -269,6 +318,33 @@ def test_an_output_that_is_not_ours_is_not_overwritten(folder):
     with pytest.raises(UsageError, match="are written to files"):
         begin(folder, crystals(1), output="out.traj")
     assert not (folder / "out.labelling").exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"directory": "elsewhere"}])
+def test_what_was_written_from_other_labels_is_not_overwritten(folder, more):
+    more = {name: folder / value for name, value in more.items()}
+    work = begin(folder, crystals(1), **more)
+    work.run()
+    (folder / "out.h5").write_text("precious")
+    with pytest.raises(UsageError, match=r"out\.h5 exists already, and it is not on record .*; move it away"):
+        begin(folder, output="out.h5", **more)
+    with pytest.raises(UsageError, match=r"out\.h5 exists already"):
+        plan_file(folder / "in.traj", folder / "ref.toml", folder / "out.h5", **more)
+    (folder / "out.xyz").write_text("precious")  # since the work began
+    with pytest.raises(UsageError, match=r"out\.xyz exists already"):
+        work.write()
+    assert (folder / "out.h5").read_text() == (folder / "out.xyz").read_text() == "precious"
+
+
+def test_outputs_of_one_directory_are_all_known_when_it_was_moved_with_them(folder):
+    (folder / "a").mkdir()
+    for name in ("a/out.xyz", "a/out.h5"):
+        work = begin(folder, crystals(1), output=name)
+        work.run()
+        assert work.write().labelled == 1
+    (folder / "a").rename(folder / "b")
+    for name in ("b/out.xyz", "b/out.h5"):
+        assert begin(folder, output=name).write().labelled == 1
 
 
 def test_two_at_a_time_are_refused(folder):
