@@ -143,7 +143,7 @@ class Prediction(BaseModel):
     """What the rest of the label budget will take.
 
     Attributes:
-        labels: labels expected of the calculations that are left.
+        labels: that are expected: of the calculations that are left, or of all structures that are.
         core_hours: failed calculations included.
         wall_hours: at least, for the label workers may have other work too; None if it is not known how many there are.
         workers: that compute labels at the same time.
@@ -228,7 +228,7 @@ class Costs:
             self._lost_core_seconds += core_seconds
 
     def predict(self, calculations: int, workers: int | None) -> Prediction | None:
-        """What calculations that are still to come will take.
+        """What calculations that are still to come will take, of which some will fail.
 
         Args:
             calculations: how many the budget allows for.
@@ -237,10 +237,14 @@ class Costs:
         Returns:
             None if there are none, or if nothing is known of what they cost.
         """
+        tried = self._succeeded + self._counted_failures
+        return self.predict_labels(calculations * self._succeeded / tried, workers) if tried else None
+
+    def predict_labels(self, labels: float, workers: int | None) -> Prediction | None:
+        """What labels that are still to come will take, each with as many attempts as it needs; see ``predict``."""
         sizes = {atoms: entry.count for atoms, entry in self.by_atoms.items()}
-        if calculations <= 0 or not sizes:
+        if labels <= 0 or not sizes:
             return None
-        labels = calculations * self._succeeded / (self._succeeded + self._counted_failures)
         overhead = self._lost_core_seconds / max(self._succeeded_core_seconds, _LEAST)
         share = overhead / (1.0 + overhead)
         model = CostModel.fit(self.by_atoms)
