@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tiny_campaign import TINY, with_emt
 
 from alpot.campaign import apps, events
 from alpot.campaign.state import State
+from alpot.campaign.subject import LabelSummary
 from alpot.errors import (
     CampaignDirectoryError,
     CampaignFailed,
@@ -23,6 +25,7 @@ from alpot.errors import (
     StructureError,
     UsageError,
 )
+from alpot.report.history import History
 from alpot.report.status import campaign_status
 from alpot.report.tables import status_view
 from alpot.store.directory import CampaignDirectory
@@ -237,6 +240,19 @@ def test_the_status_counts_structures_and_predicts_for_those_that_are_left(folde
     begin(folder).run()
     status = campaign_status(work.labelling.directory)
     assert (status.labels.settled, status.labels.budget, status.costs.prediction) == (6, 6, None)
+
+
+def test_the_plan_knows_the_sizes_of_the_frames_that_are_missing(folder, monkeypatch):
+    history = History()
+    for atoms in [4, 32] * 20:  # an atom costs a core-second, and every label has needed two attempts
+        label = {"candidate": "c", "key": "k", "outcome": "labelled", "path": "p", "checksum": "0"}
+        history.costs.add_label(LabelSummary(**label, atoms=atoms, core_seconds=atoms), apart=False)
+        history.costs.add_failure("not_converged", atoms, apart=False)
+    monkeypatch.setattr(labelling.History, "replay", lambda _: history)
+    begin(folder, [atoms * (2, 2, 2) for atoms in crystals(100)])
+    sentences, _ = plan_file(folder / "in.traj", folder / "ref.toml", folder / "out.xyz")
+    told = re.search(r"about ([\d.]+) core-hours .* for 100 labels", sentences[-1])
+    assert float(told[1]) == pytest.approx(100 * 32 * 2 / 3600, rel=0.05)
 
 
 def test_a_damaged_label_is_computed_again_after_repair(folder):
