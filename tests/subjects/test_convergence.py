@@ -131,13 +131,32 @@ def test_what_a_stopped_study_had_in_mind_is_not_computed_by_the_next(folder):
 
     assert first.run(stop_at_once).status == "stopped"
     partial = only(first.study())
-    assert [point.failure[:12] for point in partial.points] == ["", *["0 of 3 label"] * 4]
+    assert [point.missing for point in partial.points] == [0, 3, 3, 3, 3]
+    assert not any(point.failure for point in partial.points)
     second = begin(folder, "arguments.accuracy=1,2,4")
     outcome = second.run()
     assert outcome.state.train_labels == 9 and outcome.state.dropped["withdrawn"] == 6
     third = begin(folder, "arguments.accuracy=1,2,4,5,6")
     assert third.run().state.train_labels == 15
-    assert not any(point.failure for point in only(third.study()).points)
+    assert all(point.is_known for point in only(third.study()).points)
+
+
+def test_a_stopped_study_recommends_nothing(folder):
+    """The least accurate settings come first: what happens to be done is not the most accurate one."""
+    work = begin(folder, "arguments.accuracy=1,1.5,2,4,6", tolerance=1.0)
+
+    def stop(state):
+        if state.train_labels == 7:
+            work.labelling.directory.request_stop()
+
+    assert work.run(stop).status == "stopped"
+    partial = only(work.study())
+    assert [point.missing for point in partial.points] == [0, 0, 2, 3, 3]
+    assert partial.recommended is None and partial.line == "" and "before all settings are computed" in partial.sentence
+    text = told(work.study())
+    assert "not yet: 2 of 3 labels to be computed" in text and "failed" not in text and "enough" not in text
+    assert "not yet" in write_plots(folder / "study", work.study())[1].read_text()
+    assert only(studied(folder, "arguments.accuracy=1,1.5,2,4,6", tolerance=1.0)).recommended == 1.0
 
 
 def test_structures_of_the_campaign(folder):
