@@ -63,7 +63,7 @@ class Ladder(Part):
         points: from the least to the most accurate.
         recommended: the cheapest value that is good enough, if the study can tell.
         sentence: the same for people.
-        line: what to write into the campaign file, with its table; empty without a recommendation.
+        line: what to write into the campaign file, its table in a comment; empty without a recommendation.
     """
 
     key: str

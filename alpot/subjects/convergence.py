@@ -327,5 +327,6 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def _line(key: str, value: float) -> str:
+    """What to copy, as TOML: wherever it goes astray, it says where it belongs."""
     *tables, name = ("reference", *key.split("."))
-    return f"[{'.'.join(tables)}] {name} = {value!r}"
+    return f"{name} = {value!r}  # in [{'.'.join(tables)}]"

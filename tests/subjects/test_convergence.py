@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ def test_the_recommendation_is_the_cheapest_within_the_tolerance(folder):
         assert point.stress_max is None and point.seconds is not None
     assert ladder.own == 2.0 and ladder.recommended == 4  # 5 × 10^-2.5 is 0.016
     assert "arguments.accuracy: 4 is enough" in ladder.sentence
-    assert ladder.line == "[reference.arguments] accuracy = 4.0"
+    assert ladder.line == "accuracy = 4.0  # in [reference.arguments]"
+    assert tomllib.loads(ladder.line) == {"accuracy": ladder.recommended}
 
 
 @pytest.mark.parametrize(("tolerance", "recommended"), [(0.1, 2.0), (0.04, 2.5), (1.0, 1.0), (1e-4, None)])
