@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
 from ase.calculators.emt import EMT
 from tiny_campaign import changed
 
@@ -40,6 +41,23 @@ def test_the_cost_is_that_of_the_starts(monkeypatch, is_cheap):
     truth = 20 * sum(36.0 * (size / 10) ** 3 for size in sizes) / len(sizes) / 3600
     # Four small frames cannot tell b = 3 for certain, all sizes can; 68 % is what a range is worth.
     assert low / 2 < truth < 2 * high
+
+
+def test_a_dear_code_gets_no_large_cell_where_small_ones_are_rare(monkeypatch):
+    SIZES.clear()
+    reference = Cubic(name="cubic", make=EMT, is_cheap=False)
+    monkeypatch.setattr("alpot.subjects.checks.open_reference", lambda *_, **__: reference)
+    lengths = iter([8, 2, 1, *[8] * 17])
+
+    def draw(*_, **__):
+        atoms = bulk("Al", cubic=True) * (1, 1, next(lengths))
+        atoms.info["start"] = "crystal"
+        return atoms
+
+    monkeypatch.setattr("alpot.subjects.checks.draw_start", draw)
+    checks = Checks(parse_campaign(changed(), "tiny"), Path())
+    assert all(result.ok for result in checks.run())
+    assert SIZES == [4, 4, 8, 8] and len({label.key for label in checks._labels}) == 4
 
 
 def test_the_cost_is_that_of_both_levels(monkeypatch):
