@@ -135,7 +135,7 @@ class Checks:
         platform = open_platform(self.config.resources)
         workers = platform.slots[platform.pool_of[Kind.LABEL]]
         pool = getattr(self.config.resources, platform.pool_of[Kind.LABEL], None)
-        cores = pool.cores if isinstance(pool, Pool) else 1
+        cores = pool.cores if isinstance(pool, Pool) else self.config.resources.ranks  # a laptop has no tables of pools
         sizes = Counter(len(atoms) for atoms in self._starts)
         model = CostModel.fit(self._costs)
         total = model.total(sizes, n_labels) * (1 / 3600)
