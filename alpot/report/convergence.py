@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alpot.report.charts import scale_logarithmically
-from alpot.report.wording import NOTHING, milli, printable
+from alpot.report.wording import NOTHING, milli, plural, printable
 from alpot.store.files import publish_with
 from alpot.store.study import Ladder, Point, Study
 
@@ -37,6 +37,9 @@ def study_view(study: Study) -> RenderableType:
         for point in ladder.points:
             if point.failure:
                 parts.append(Text(printable(f"{point.value:g} failed: {point.failure}"), style="red"))
+            elif point.missing:
+                missing = f"{point.missing} of {plural(len(study.structures), 'label')} to be computed"
+                parts.append(Text(f"{point.value:g} not yet: {missing}", style="yellow"))
         parts.append(Text(printable(ladder.sentence), style="green" if ladder.line else "yellow"))
         if ladder.line:
             parts.append(Text(f"  {printable(ladder.line)}", style="bold"))
@@ -56,6 +59,7 @@ def _table(ladder: Ladder) -> Table:
     for point in ladder.points:
         marks = {
             "failed": bool(point.failure),
+            "not yet": point.missing > 0,
             "enough": point.value == ladder.recommended,
             "campaign": point.value == ladder.own,
             "reference": point is exact,
@@ -78,7 +82,7 @@ def _cells(point: Point) -> tuple[str, ...]:
 
 def _exact(ladder: Ladder) -> Point | None:
     """What the others were held against."""
-    return next((point for point in reversed(ladder.points) if not point.failure), None)
+    return next((point for point in reversed(ladder.points) if point.is_known), None)
 
 
 def write_plots(folder: Path, study: Study) -> list[Path]:
@@ -97,7 +101,7 @@ def write_plots(folder: Path, study: Study) -> list[Path]:
 
 def _draw(axes: Axes, ladder: Ladder, tolerance: float) -> None:
     exact = _exact(ladder)
-    known = [point for point in ladder.points if not point.failure and point is not exact]
+    known = [point for point in ladder.points if point.is_known and point is not exact]
     places = {id(point): number for number, point in enumerate(ladder.points)}
     for name, color, marker in (("force_max", _BLUE, "o"), ("force_rms", _GREY, "s")):
         errors = [max(1000 * (getattr(point, name) or 0.0), _FLOOR) for point in known]
@@ -105,9 +109,10 @@ def _draw(axes: Axes, ladder: Ladder, tolerance: float) -> None:
         axes.plot([places[id(point)] for point in known], errors, color=color, marker=marker, markersize=5, label=label)
     axes.axhline(1000 * tolerance, color=_ORANGE, linewidth=1.2, linestyle=(0, (4, 3)), label="tolerance")
     for point in ladder.points:
-        if point.failure:
+        if not point.is_known:
+            why = "failed" if point.failure else "not yet"
             axes.axvline(places[id(point)], color=_GREY, linewidth=6, alpha=0.25)
-            axes.text(places[id(point)], 0.5, "failed", transform=axes.get_xaxis_transform(), rotation=90, ha="center")
+            axes.text(places[id(point)], 0.5, why, transform=axes.get_xaxis_transform(), rotation=90, ha="center")
         elif point.value == ladder.recommended:
             error = max(1000 * (point.force_max or 0.0), _FLOOR)
             axes.plot([places[id(point)]], [error], "o", markersize=12, markerfacecolor="none", color=_ORANGE)

@@ -113,12 +113,15 @@ class CostModel:
             freedom=freedom,
         )
 
-    def total(self, sizes: Mapping[int, int], labels: float, *, extra_variance: float = 0.0) -> Range:
+    def total(
+        self, sizes: Mapping[int, int], labels: float, *, are_exact: bool = False, extra_variance: float = 0.0
+    ) -> Range:
         """Core-seconds of labels that are still to be computed.
 
         Args:
             sizes: numbers of atoms seen so far, and how often; those to come are taken to be alike.
             labels: how many are to come, more than 0.
+            are_exact: ``sizes`` are those of the labels to come.
             extra_variance: of the logarithm of the total, for what else is not certain.
         """
         x = np.log(np.array(list(sizes), dtype=float)) - self.centre
@@ -128,10 +131,11 @@ class CostModel:
         means = np.exp(self.level + self.exponent * x + self.spread**2 / 2)
         mean = float(shares @ means)
         scatter = float(shares @ means**2) / mean**2  # of the sizes alone; 1 where all are equal
-        own = (scatter * np.exp(self.spread**2) - 1.0) / labels
+        drawn = 0.0 if are_exact else scatter - 1.0
+        own = (scatter * np.expm1(self.spread**2) + drawn) / labels
         weighted = float(shares @ (means * x)) / mean
         common = self.level_variance + weighted**2 * self.exponent_variance + self.spread**4 / (2 * self.freedom)
-        common += (scatter - 1.0) / counts.sum()
+        common += drawn / counts.sum()
         variance = float(np.log1p(own)) + common + extra_variance
         width = float(stdtrit(self.freedom, _UPPER)) * np.sqrt(variance)
         total = labels * mean
@@ -143,7 +147,7 @@ class Prediction(BaseModel):
     """What the rest of the label budget will take.
 
     Attributes:
-        labels: labels expected of the calculations that are left.
+        labels: that are expected: of the calculations that are left, or of all structures that are.
         core_hours: failed calculations included.
         wall_hours: at least, for the label workers may have other work too; None if it is not known how many there are.
         workers: that compute labels at the same time.
@@ -228,7 +232,7 @@ class Costs:
             self._lost_core_seconds += core_seconds
 
     def predict(self, calculations: int, workers: int | None) -> Prediction | None:
-        """What calculations that are still to come will take.
+        """What calculations that are still to come will take, of which some will fail.
 
         Args:
             calculations: how many the budget allows for.
@@ -237,14 +241,35 @@ class Costs:
         Returns:
             None if there are none, or if nothing is known of what they cost.
         """
-        sizes = {atoms: entry.count for atoms, entry in self.by_atoms.items()}
-        if calculations <= 0 or not sizes:
+        tried = self._succeeded + self._counted_failures
+        return self.predict_labels(calculations * self._succeeded / tried, workers) if tried else None
+
+    def predict_labels(
+        self, labels: float, workers: int | None, *, sizes: Mapping[int, int] | None = None
+    ) -> Prediction | None:
+        """What labels that are still to come will take, each with as many attempts as it needs.
+
+        Args:
+            labels: how many.
+            workers: that compute labels at the same time, if known.
+            sizes: their numbers of atoms and how often each occurs, if known; else they are taken to be like the labels
+                so far.
+
+        Returns:
+            As ``predict``.
+        """
+        if labels <= 0 or not self.by_atoms:
             return None
-        labels = calculations * self._succeeded / (self._succeeded + self._counted_failures)
+        seen = {atoms: entry.count for atoms, entry in self.by_atoms.items()}
         overhead = self._lost_core_seconds / max(self._succeeded_core_seconds, _LEAST)
         share = overhead / (1.0 + overhead)
         model = CostModel.fit(self.by_atoms)
-        total = model.total(sizes, labels, extra_variance=share**2 / max(self._priced_failures, 1))
+        total = model.total(
+            sizes or seen,
+            labels,
+            are_exact=sizes is not None,
+            extra_variance=share**2 / max(self._priced_failures, 1),
+        )
         core_hours = total * ((1.0 + overhead) / 3600)
         wall_seconds, timed = self._timed
         wall_hours = core_hours * (wall_seconds / timed / workers) if workers and timed > 0 else None

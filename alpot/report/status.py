@@ -61,7 +61,8 @@ class Labels(Part):
         queued: candidates that wait to be labelled, or to be judged by the promoted generation before.
         running: being computed.
         calculations: calculations that count against the budget, failed attempts included.
-        budget: of calculations.
+        settled: structures that were labelled or rejected, where each that was given is to be; None in a campaign.
+        budget: of calculations; where ``settled`` is known, of structures.
         rejected: candidates that got no label, by reason.
         refused: labels that are not used because they are wrong or damaged, by reason.
         failed_attempts: by class; an attempt that failed may be followed by one that does not.
@@ -74,6 +75,7 @@ class Labels(Part):
     queued: int
     running: int
     calculations: int
+    settled: int | None
     budget: int
     rejected: dict[str, int]
     refused: dict[str, int]
@@ -235,6 +237,7 @@ def describe(
     elapsed_s = history.elapsed_until(now) if holder is not None and state.finished is None else history.elapsed_s
     phase = _phase(state, holder is not None, directory.stop_requested())
     potential = None if state.promoted is None else str(directory.model_path(state.promoted))
+    only_labels = directory.purpose.exists()
     return Status(
         name=directory.path.name,
         directory=str(directory.path),
@@ -248,9 +251,8 @@ def describe(
         generations=tuple(history.generations.values()),
         promoted=state.promoted,
         potential=potential,
-        # Where only labels are made, each that is asked for is to be made.
-        labels=_labels(len(state.keys) if directory.purpose.exists() else config.stopping.max_labels, state, history),
-        costs=_costs(config, state, history),
+        labels=_labels(config, state, history, only_labels),
+        costs=_costs(config, state, history, only_labels),
         isolated_atoms=dict(history.isolated_atoms),
         exploration=_exploration(state, history),
         tasks=_tasks(state, history, elapsed_s),
@@ -265,7 +267,8 @@ def describe(
     )
 
 
-def _labels(budget: int, state: State, history: History) -> Labels:
+def _labels(config: Campaign, state: State, history: History, only_labels: bool) -> Labels:
+    structures = len(state.keys)
     return Labels(
         training=state.train_labels,
         audit=state.audit_labels,
@@ -273,7 +276,8 @@ def _labels(budget: int, state: State, history: History) -> Labels:
         queued=len(state.waiting) + len(state.stale) + len(state.failed[Kind.LABEL]),
         running=state.in_flight[Kind.LABEL],
         calculations=state.calculations,
-        budget=budget,
+        settled=structures - _unsettled(state) if only_labels else None,
+        budget=structures if only_labels else config.stopping.max_labels,
         rejected=dict(state.rejected),
         refused=dict(Counter(state.refused.values())),
         failed_attempts=dict(history.failures.get(Kind.LABEL, {})),
@@ -281,17 +285,27 @@ def _labels(budget: int, state: State, history: History) -> Labels:
     )
 
 
-def _costs(config: Campaign, state: State, history: History) -> Spent:
+def _unsettled(state: State) -> int:
+    """Structures that were given to be labelled and have neither a label nor a reason why there is none."""
+    return len(state.waiting) + len(state.labelling)
+
+
+def _costs(config: Campaign, state: State, history: History, only_labels: bool) -> Spent:
     costs = history.costs
-    left = 0 if state.finished or state.ending else config.stopping.max_labels - state.calculations
     workers = history.sessions[-1].label_workers if history.sessions else None
+    if state.finished or state.ending:
+        prediction = None
+    elif only_labels:
+        prediction = costs.predict_labels(_unsettled(state), workers)
+    else:
+        prediction = costs.predict(config.stopping.max_labels - state.calculations, workers)
     return Spent(
         label_core_hours=costs.core_seconds / 3600,
         failure_core_hours=costs.failed_core_seconds / 3600,
         core_seconds_per_label=costs.core_seconds / costs.labels if costs.labels else None,
         scf_steps_per_label=costs.scf_steps / costs.scf_labels if costs.scf_labels else None,
         peak_memory_MB=costs.peak_memory_MB,
-        prediction=costs.predict(left, workers),
+        prediction=prediction,
     )
 
 

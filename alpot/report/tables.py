@@ -178,12 +178,13 @@ def status_panel(status: Status, since_s: float = 0.0) -> RenderableType:
 
 def _budget_bar(status: Status) -> RenderableType:
     labels = status.labels
+    done, noun = (labels.calculations, "calculations") if labels.settled is None else (labels.settled, "structures")
     bar = Table.grid(padding=(0, 2), expand=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
     bar.add_row(
-        ProgressBar(total=labels.budget, completed=min(labels.calculations, labels.budget)),
-        Text(f"{labels.calculations:,} of {labels.budget:,} calculations", style="bold"),
+        ProgressBar(total=labels.budget, completed=min(done, labels.budget)),
+        Text(f"{done:,} of {labels.budget:,} {noun}", style="bold"),
     )
     return bar
 

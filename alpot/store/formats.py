@@ -19,6 +19,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.data import atomic_numbers, chemical_symbols
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from ase.units import Hartree
 
@@ -36,8 +37,15 @@ _LARGEST_EXPANSION = 100
 _WIDE_COLUMN = re.compile(rb":[A-Za-z]:\d{6,}")
 #: A line that states the number of atoms is not longer.
 _LONGEST_COUNT = 100
-#: Names that mean something in an extended XYZ file: its own words, and what ASE takes for a calculator's results.
-_RESERVED = frozenset(("Lattice", "Properties", "pbc", "symbols", "species", "pos", "move_mask", *all_properties))
+_OURS = ("REF_energy", "REF_forces", "REF_stress", "key", "level_of_theory")
+#: Names that mean something in an extended XYZ file: its own words, what ASE takes for a calculator's results, our own.
+_RESERVED = frozenset(
+    ("Lattice", "Properties", "pbc", "symbols", "species", "pos", "move_mask", *all_properties, *_OURS)
+)
+#: Names of columns that mean something: ``Z`` are atomic numbers.
+_RESERVED_COLUMNS = _RESERVED | {"numbers", "positions", "Z"}
+#: Readers disagree on what quotes, brackets and backslashes in a name mean.
+_NAME = re.compile(r"""[^\s="'{}\[\]\\]+""")
 _ENERGY_UNITS = {"hartree": Hartree, "ha": Hartree, "ev": 1.0}
 
 
@@ -136,39 +144,51 @@ def refuse_impossible_xyz(path: Path) -> None:
 
 def _labelled_atoms(label: Label, own: Atoms | None) -> Atoms:
     atoms = Atoms(label.atoms.numbers, label.atoms.positions, cell=label.atoms.cell, pbc=label.atoms.pbc)
-    if own is not None:
-        atoms.info = {name: value for name, value in own.info.items() if _fits_comment(name, value)}
-        atoms.arrays |= {name: array for name, array in own.arrays.items() if _fits_column(name, array)}
-    atoms.info |= {"REF_energy": label.energy, "key": label.key, "level_of_theory": label.level_of_theory}
-    atoms.info.pop("REF_stress", None)
+    atoms.info = {"REF_energy": label.energy, "key": label.key, "level_of_theory": label.level_of_theory}
     if label.stress is not None:
         atoms.info["REF_stress"] = voigt_6_to_full_3x3_stress(label.stress)
     atoms.arrays["REF_forces"] = label.forces
+    if own is not None:  # behind ours, which no entry of the user's can disturb then
+        atoms.info |= {name: value for name, value in own.info.items() if _fits_comment(name, value)}
+        atoms.arrays |= {name: array for name, array in own.arrays.items() if _fits_column(name, array)}
     return atoms
 
 
 def _fits_comment(name: Any, value: Any) -> bool:
     """Whether a comment line can hold an entry, and nobody would take it for something else."""
-    if not isinstance(name, str) or not name or not name.isprintable() or name in _RESERVED:
+    if not isinstance(name, str) or not _is_plain(name) or name in _RESERVED:
         return False
     if isinstance(value, np.ndarray):
-        return value.dtype.kind in "bif"
-    if isinstance(value, str):  # ASE would break the line
-        return value.isprintable()
+        return value.dtype.kind in "bif" and value.size > 0 and _is_read_back(name, value)
+    text = value
+    if not isinstance(value, str):
+        try:
+            text = json.dumps(value.item() if isinstance(value, np.generic) else value)
+        except (TypeError, ValueError):
+            return False
+    # ASE would break the line where a character is not printable, and drops backslashes when it reads.
+    return text.isprintable() and "\\" not in text and _is_read_back(name, value)
+
+
+def _is_read_back(name: str, value: Any) -> bool:
+    """Whether ASE reads an entry that it has written, and that what follows is another one."""
     try:
-        json.dumps(value.item() if isinstance(value, np.generic) else value)
-    except (TypeError, ValueError):
+        return key_val_str_to_dict(key_val_dict_to_str({name: value, "pbc": 1})).keys() == {name, "pbc"}
+    except ValueError:
         return False
-    return True
 
 
 def _fits_column(name: str, array: np.ndarray) -> bool:
     """Whether an array can be columns of its own."""
-    if name in _RESERVED or name in ("numbers", "positions") or not re.fullmatch(r"[^\s:]+", name) or array.ndim > 2:
+    if name in _RESERVED_COLUMNS or not _is_plain(name) or ":" in name or array.ndim > 2 or not array.size:
         return False
     if array.dtype.kind == "U":
         return all(re.fullmatch(r"\S+", word) for word in array.ravel())
     return array.dtype.kind in "bif"
+
+
+def _is_plain(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and name.isprintable()
 
 
 def _frames_of_extxyz(path: Path) -> Iterator[Atoms]:

@@ -22,7 +22,7 @@ class Part(BaseModel):
 
 
 class Point(Part):
-    """One setting. Without a label for each structure it has failed, and the numbers are None.
+    """One setting. Without a label for each structure the numbers are None: it has failed, or is not computed yet.
 
     Attributes:
         value: of the setting that is varied.
@@ -33,7 +33,8 @@ class Point(Part):
         energy_offset: that mean in eV/atom.
         stress_max: largest difference of a component of the stress in eV/Å³; None where there is no stress.
         seconds: mean wall time of a label in s.
-        failure: why there is no label, for one of the structures.
+        failure: why there can be no label, for one of the structures.
+        missing: labels that are still to be computed, where none has failed.
     """
 
     value: int | float
@@ -44,6 +45,12 @@ class Point(Part):
     stress_max: float | None = None
     seconds: float | None = None
     failure: str = ""
+    missing: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a label for each structure."""
+        return self.force_max is not None
 
 
 class Ladder(Part):
@@ -56,7 +63,7 @@ class Ladder(Part):
         points: from the least to the most accurate.
         recommended: the cheapest value that is good enough, if the study can tell.
         sentence: the same for people.
-        line: what to write into the campaign file, with its table; empty without a recommendation.
+        line: what to write into the campaign file, its table in a comment; empty without a recommendation.
     """
 
     key: str
@@ -102,6 +109,7 @@ def _csv(study: Study) -> str:
         "stress_max": "stress_max_eV/A^3",
         "seconds": "seconds_per_label",
         "failure": "failure",
+        "missing": "missing",
     }
     rows = csv.writer(text)
     rows.writerow(["key", "value", *units.values()])

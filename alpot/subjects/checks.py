@@ -45,6 +45,8 @@ _SMOKE_LABELS = 4
 _SMOKE_STEPS = 20
 #: Atoms of the largest smoke label of a dear code, relative to the smallest: enough to see how costs grow.
 _LARGEST_TRIAL = 2.0
+#: Displacements in Å that make another frame of a start, where there are too few small ones.
+_RATTLE = 0.05
 
 
 class Stage(StrEnum):
@@ -133,7 +135,7 @@ class Checks:
         platform = open_platform(self.config.resources)
         workers = platform.slots[platform.pool_of[Kind.LABEL]]
         pool = getattr(self.config.resources, platform.pool_of[Kind.LABEL], None)
-        cores = pool.cores if isinstance(pool, Pool) else 1
+        cores = pool.cores if isinstance(pool, Pool) else self.config.resources.ranks  # a laptop has no tables of pools
         sizes = Counter(len(atoms) for atoms in self._starts)
         model = CostModel.fit(self._costs)
         total = model.total(sizes, n_labels) * (1 / 3600)
@@ -211,8 +213,9 @@ class Checks:
         ordered = sorted(self._starts, key=len)
         limit = np.inf if is_cheap else _LARGEST_TRIAL * len(ordered[0])
         affordable = [atoms for atoms in ordered if len(atoms) <= limit]
-        if len(affordable) < _SMOKE_LABELS:
-            return ordered[:_SMOKE_LABELS]
+        n_drawn = len(affordable)
+        affordable += [_rattled(affordable[number % n_drawn], number) for number in range(_SMOKE_LABELS - n_drawn)]
+        affordable.sort(key=len)
         places = np.linspace(0, len(affordable) - 1, _SMOKE_LABELS).round().astype(int)
         return [affordable[place] for place in places]
 
@@ -268,6 +271,12 @@ class Checks:
 
     def _reference(self) -> ReferenceCalculator:
         return open_reference(self.config.reference, base_directory=self.base_directory)
+
+
+def _rattled(atoms: Atoms, seed: int) -> Atoms:
+    copy = atoms.copy()
+    copy.rattle(_RATTLE, seed=seed)
+    return copy
 
 
 def _span(sizes: Iterable[int]) -> str:

@@ -144,7 +144,7 @@ class Convergence:
         points = tuple(
             compared(rung.value, of_rung, exact)
             if len(of_rung) == len(used)
-            else Point(value=rung.value, failure=_failure([rung.keys[n] for n in used], labels, rejections))
+            else _unknown(rung.value, [rung.keys[n] for n in used], labels, rejections)
             for rung, of_rung in zip(rungs, known, strict=True)
         )
         unit = _KNOBS[key].unit if key in _KNOBS else ""
@@ -294,15 +294,20 @@ def _command(
 # ------------------------------------------------------------------------------------------------ what was found
 
 
-def _failure(keys: Sequence[str], labels: Mapping[str, Label], rejections: Mapping[str, Rejection]) -> str:
+def _unknown(
+    value: float, keys: Sequence[str], labels: Mapping[str, Label], rejections: Mapping[str, Rejection]
+) -> Point:
+    """A setting without a label for each structure."""
     why = next((rejections[key] for key in keys if key in rejections), None)
     if why is not None:
-        return f"{why.reason}: {why.message}"
-    return f"{sum(key in labels for key in keys)} of {len(keys)} labels so far"
+        return Point(value=value, failure=f"{why.reason}: {why.message}")
+    return Point(value=value, missing=sum(key not in labels for key in keys))
 
 
 def _sentence(key: str, unit: str, points: Sequence[Point], chosen: Point | None, tolerance: float) -> str:
-    known = [point for point in points if point.force_max is not None]
+    if any(point.missing for point in points):
+        return f"{key}: no recommendation before all settings are computed; the same command goes on with it"
+    known = [point for point in points if point.is_known]
     if len(known) < 2:
         return f"{key}: fewer than two settings could be computed; nothing can be said"
     exact = f"{_with_unit(known[-1].value, unit)}"
@@ -322,5 +327,6 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def _line(key: str, value: float) -> str:
+    """What to copy, as TOML: wherever it goes astray, it says where it belongs."""
     *tables, name = ("reference", *key.split("."))
-    return f"[{'.'.join(tables)}] {name} = {value!r}"
+    return f"{name} = {value!r}  # in [{'.'.join(tables)}]"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,20 +191,24 @@ def plan_labelling(path: Path, order: Order) -> tuple[list[str], list[tuple[str,
     Nothing is made or submitted. Raises as ``open_labelling``.
     """
     directory = CampaignDirectory(path)
-    labelled, rejected, costs = 0, 0, Costs()
+    labelled: set[str] = set()
+    rejected: set[str] = set()
+    costs = Costs()
     if CampaignDirectory.is_campaign(path):
         directory = CampaignDirectory.open(path)
         _refuse_other_purpose(directory, order)
         with Ledger(directory.ledger, read_only=True) as ledger:
             costs = History.replay(ledger.events()).costs
-            labelled = sum(ledger.has_label(entry.key) for entry in order.wanted)
-            rejected = len(_settled(ledger, _hash_of(order.config.reference)) & {entry.key for entry in order.wanted})
-    missing = len(order.wanted) - labelled - rejected
+            labelled = {entry.key for entry in order.wanted if ledger.has_label(entry.key)}
+            rejected = _settled(ledger, _hash_of(order.config.reference)) & {entry.key for entry in order.wanted}
+    settled = labelled | rejected
+    sizes = Counter(len(entry.atoms) for entry in order.wanted if entry.key not in settled)
     platform = open_platform(_for_labels(order.config.resources))
-    cost = costs.predict(missing, platform.slots[platform.pool_of[Kind.LABEL]])
+    cost = costs.predict_labels(sizes.total(), platform.slots[platform.pool_of[Kind.LABEL]], sizes=sizes)
     said = [
         f"labels in {directory.path}; nothing is made or submitted",
-        f"{plural(len(order.wanted), 'structure')}: {labelled} labelled, {rejected} rejected, {missing} to be computed",
+        f"{plural(len(order.wanted), 'structure')}: {len(labelled)} labelled, {len(rejected)} rejected,"
+        f" {sizes.total()} to be computed",
     ]
     return said if cost is None else [*said, f"these will take {to_come(cost)}"], platform.dry_run(directory)
 

@@ -49,8 +49,10 @@ def good_enough(points: Sequence[Point], tolerance: float) -> Point | None:
         tolerance: of the largest force difference in eV/Å.
 
     Returns:
-        None if the ladder does not go far enough to tell.
+        None if the ladder does not go far enough to tell, or is not computed as far as it goes.
     """
-    tried = [point for point in points if point.force_max is not None][:-1]
+    if any(point.missing for point in points):
+        return None
+    tried = [point for point in points if point.is_known][:-1]
     within = list(takewhile(lambda point: (point.force_max or 0.0) < tolerance, reversed(tried)))
     return within[-1] if within else None

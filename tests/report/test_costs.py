@@ -100,6 +100,30 @@ def test_failures_are_part_of_what_is_to_come():
     assert (costs.failures, costs.failed_core_seconds) == (10, 3000.0)
 
 
+def test_retries_of_a_label_are_part_of_its_cost_and_take_no_other_labels_place():
+    costs = Costs()
+    for _ in range(50):
+        costs.add_failure("not_converged", 100.0, apart=False)
+        costs.add_label(summary(core_seconds=100.0), apart=False)
+    found = costs.predict_labels(50, workers=None)
+    assert found.labels == 50 and found.core_hours.expected == pytest.approx(50 * 200 / 3600, rel=0.01)
+
+
+def test_labels_of_known_sizes():
+    """Nothing is left to chance but the spread of each: as many atoms as 10 small and 10 large frames have."""
+    costs = Costs()
+    for atoms, price in [(10, 10.0), (100, 1000.0)] * 50:
+        costs.add_label(summary(atoms, core_seconds=price), apart=False)
+    few = costs.predict_labels(20, None, sizes={10: 20})
+    assert few.core_hours.expected == pytest.approx(20 * 10 / 3600, rel=0.01)
+    known = costs.predict_labels(20, None, sizes={10: 10, 100: 10})
+    alike = costs.predict_labels(20, None)
+    assert known.core_hours.expected == alike.core_hours.expected == pytest.approx(10 * 1010 / 3600, rel=0.01)
+    # Of twenty frames, half a dozen to fourteen are large: ±22 % of the cost.
+    width = np.log(alike.core_hours.high / alike.core_hours.low)
+    assert 0.2 < width / 2 < 0.3 and np.log(known.core_hours.high / known.core_hours.low) < 0.2 * width
+
+
 def test_isolated_atoms_cost_but_foretell_nothing():
     costs = Costs()
     costs.add_label(summary(1, core_seconds=5000.0), apart=True)

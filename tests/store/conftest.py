@@ -27,7 +27,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_label() -> Callable[..., Label]:
     """Builds labels with made-up results; the same seed gives the same label."""
 

@@ -9,6 +9,8 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.units import Hartree
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alpot.errors import LevelOfTheoryError, StructureError
 from alpot.store.dataset import write_shard
@@ -52,6 +54,66 @@ def test_round_trip(tmp_path, labels, name, tolerance):
         assert (other.stress is None) == (label.stress is None)
         if label.stress is not None:
             np.testing.assert_allclose(other.stress, label.stress, rtol=1e-14)
+
+
+def written_with(path, label, info=None, arrays=None):
+    """The frame that ASE reads where the user's own had these entries; the label must be whole."""
+    own = label.atoms.copy()
+    own.info = info or {}
+    own.arrays |= arrays or {}
+    write_extxyz(path, [label], frames=[own])
+    (back,) = read_extxyz(path, "level-a")
+    assert back.energy == pytest.approx(label.energy, rel=1e-14)
+    np.testing.assert_allclose(back.forces, label.forces, rtol=0, atol=0.6e-8)
+    np.testing.assert_allclose(back.stress, label.stress, rtol=1e-14)
+    assert back.atoms.numbers.tolist() == label.atoms.numbers.tolist() and back.atoms.pbc.all()
+    return ase.io.read(path, format="extxyz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("comment", ""),
+        ("base64", "bGFiZWw="),
+        ("folder", "C:\\"),
+        ("json", "_JSON x"),
+        ("array", np.array([])),
+        ("ragged", [[1], [2, 3]]),
+        ("quoted", {"name": 'the "x"'}),
+        ("virial", 1.0),
+        ("=", 1.0),
+        ("a=b", 1.0),
+        ('a"b', 1.0),
+        ("a b", 1.0),
+        ("REF_energ\\y", 1.0),
+        ("REF_energy", 1.0),
+    ],
+)
+def test_an_entry_that_would_spoil_the_line_is_left_out(tmp_path, make_label, name, value):
+    atoms = written_with(tmp_path / "x.xyz", make_label(), {name: value, "kept": 1})
+    assert atoms.info.keys() == {"REF_energy", "REF_stress", "key", "level_of_theory", "kept"}
+
+
+@pytest.mark.parametrize(
+    ("name", "array"), [("none", np.zeros((4, 0))), ('a"b', np.zeros(4)), ("a=b", np.zeros(4)), ("Z", np.arange(4))]
+)
+def test_a_column_that_would_spoil_the_frame_is_left_out(tmp_path, make_label, name, array):
+    atoms = written_with(tmp_path / "x.xyz", make_label(), arrays={name: array, "kept": np.arange(4)})
+    assert atoms.arrays.keys() == {"numbers", "positions", "REF_forces", "kept"}
+
+
+NAMES = st.text("aZ_9 =:\"'\\\\{}[],\n", max_size=4) | st.text(max_size=4)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(info=st.dictionaries(NAMES, VALUES, max_size=3))
+def test_no_entry_of_the_users_spoils_a_label(tmp_path_factory, make_label, info):
+    written_with(tmp_path_factory.mktemp("written") / "x.xyz", make_label(), info)
 
 
 def test_what_ase_writes_by_itself(tmp_path):

@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
 from ase.calculators.emt import EMT
 from tiny_campaign import changed
 
 from alpot.config_file import parse_campaign
 from alpot.reference import CheapLevel
 from alpot.reference.ase_reference import AseReference
+from alpot.report.costs import SizeSums
 from alpot.subjects.checks import Checks
 
 SIZES: list[int] = []
+SLURM = 'platform = "slurm"\ninterface = "lo"\n\n[resources.label]\n'
 
 
 class Cubic(AseReference):
@@ -42,6 +45,23 @@ def test_the_cost_is_that_of_the_starts(monkeypatch, is_cheap):
     assert low / 2 < truth < 2 * high
 
 
+def test_a_dear_code_gets_no_large_cell_where_small_ones_are_rare(monkeypatch):
+    SIZES.clear()
+    reference = Cubic(name="cubic", make=EMT, is_cheap=False)
+    monkeypatch.setattr("alpot.subjects.checks.open_reference", lambda *_, **__: reference)
+    lengths = iter([8, 2, 1, *[8] * 17])
+
+    def draw(*_, **__):
+        atoms = bulk("Al", cubic=True) * (1, 1, next(lengths))
+        atoms.info["start"] = "crystal"
+        return atoms
+
+    monkeypatch.setattr("alpot.subjects.checks.draw_start", draw)
+    checks = Checks(parse_campaign(changed(), "tiny"), Path())
+    assert all(result.ok for result in checks.run())
+    assert SIZES == [4, 4, 8, 8] and len({label.key for label in checks._labels}) == 4
+
+
 def test_the_cost_is_that_of_both_levels(monkeypatch):
     screened = []
 
@@ -59,6 +79,25 @@ def test_the_cost_is_that_of_both_levels(monkeypatch):
     cheap = '\n[reference.cheap]\ncode = "ase.calculators.emt:EMT"\n'
     assert "core-hours " in first_sentence(('code = "emt"\n', f'code = "emt"\n{cheap}'), ("[4, 8]", "[4, 64]"))
     assert len(screened) == 4 and max(screened) <= 2 * min(screened)  # nobody has said that the screen is cheap
+
+
+@pytest.mark.parametrize(
+    ("resources", "where", "cores"),
+    [
+        ("workers = 4", "4 workers", 4),
+        ("workers = 4\nranks = 8", "4 workers of 8 cores, if the code scales", 32),
+        (f"{SLURM}blocks = [0, 2]\nranks = 6", "2 workers of 6 cores, if the code scales", 12),
+    ],
+)
+def test_the_wall_time_is_that_of_all_cores(resources, where, cores):
+    text = changed().partition("[resources]")[0]
+    checks = Checks(parse_campaign(f"{text}[resources]\n{resources}\n", "tiny"), Path())
+    checks._starts = [bulk("Al", cubic=True)]
+    for _ in range(4):
+        checks._costs.setdefault(4, SizeSums()).add(36000.0)
+    said = checks._label_cost(100)
+    hours = float(re.search(rf", ([\d.]+) h on {where}", said)[1])
+    assert hours == pytest.approx(100 * 10 / cores, rel=0.05)
 
 
 def test_the_screens_program_and_pseudopotentials_are_looked_for(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,8 @@ def test_the_recommendation_is_the_cheapest_within_the_tolerance(folder):
         assert point.stress_max is None and point.seconds is not None
     assert ladder.own == 2.0 and ladder.recommended == 4  # 5 × 10^-2.5 is 0.016
     assert "arguments.accuracy: 4 is enough" in ladder.sentence
-    assert ladder.line == "[reference.arguments] accuracy = 4.0"
+    assert ladder.line == "accuracy = 4.0  # in [reference.arguments]"
+    assert tomllib.loads(ladder.line) == {"accuracy": ladder.recommended}
 
 
 @pytest.mark.parametrize(("tolerance", "recommended"), [(0.1, 2.0), (0.04, 2.5), (1.0, 1.0), (1e-4, None)])
@@ -143,13 +145,32 @@ def test_what_a_stopped_study_had_in_mind_is_not_computed_by_the_next(folder):
     first = begin(folder, "arguments.accuracy=1,2,4,5,6")
     stopped_at(first, 3)
     partial = only(first.study())
-    assert [point.failure[:12] for point in partial.points] == ["", *["0 of 3 label"] * 4]
+    assert [point.missing for point in partial.points] == [0, 3, 3, 3, 3]
+    assert not any(point.failure for point in partial.points)
     second = begin(folder, "arguments.accuracy=1,2,4")
     outcome = second.run()
     assert outcome.state.train_labels == 9 and outcome.state.dropped["withdrawn"] == 6
     third = begin(folder, "arguments.accuracy=1,2,4,5,6")
     assert third.run().state.train_labels == 15
-    assert not any(point.failure for point in only(third.study()).points)
+    assert all(point.is_known for point in only(third.study()).points)
+
+
+def test_a_stopped_study_recommends_nothing(folder):
+    """The least accurate settings come first: what happens to be done is not the most accurate one."""
+    work = begin(folder, "arguments.accuracy=1,1.5,2,4,6", tolerance=1.0)
+
+    def stop(state):
+        if state.train_labels == 7:
+            work.labelling.directory.request_stop()
+
+    assert work.run(stop).status == "stopped"
+    partial = only(work.study())
+    assert [point.missing for point in partial.points] == [0, 0, 2, 3, 3]
+    assert partial.recommended is None and partial.line == "" and "before all settings are computed" in partial.sentence
+    text = told(work.study())
+    assert "not yet: 2 of 3 labels to be computed" in text and "failed" not in text and "enough" not in text
+    assert "not yet" in write_plots(folder / "study", work.study())[1].read_text()
+    assert only(studied(folder, "arguments.accuracy=1,1.5,2,4,6", tolerance=1.0)).recommended == 1.0
 
 
 def test_what_was_withdrawn_may_be_wanted_again(folder):

@@ -1,6 +1,8 @@
 """Labels without a campaign: what is written, what is refused, and that nothing is computed twice. In this process."""
 
+import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 from fake_campaign import InProcess
+from rich.console import Console
 from tiny_campaign import TINY, with_emt
 
 from alpot.campaign import apps, controller, events
 from alpot.campaign.state import State
+from alpot.campaign.subject import LabelSummary
 from alpot.errors import (
     CampaignDirectoryError,
     CampaignFailed,
@@ -21,7 +25,9 @@ from alpot.errors import (
     StructureError,
     UsageError,
 )
+from alpot.report.history import History
 from alpot.report.status import campaign_status
+from alpot.report.tables import status_view
 from alpot.store.directory import CampaignDirectory
 from alpot.store.formats import read_labelled
 from alpot.store.labels import read_label
@@ -251,6 +257,41 @@ def test_a_stop_writes_what_there_is(folder):
     again = begin(folder)
     assert again.run().status == "finished" and again.write().missing == {}
     assert events_of(again).count("task_finished") == 5
+
+
+def test_the_status_counts_structures_and_predicts_for_those_that_are_left(folder):
+    (folder / "ref.toml").write_text('[reference]\ncode = "bad_calculators:Picky"\nattempts = 3\n')
+    frames = crystals(6)
+    frames[0].positions += 0.5  # rejected after three attempts
+    work = begin(folder, frames)
+
+    def stop_after_two(state: State) -> None:
+        if state.train_labels == 2:
+            work.labelling.directory.request_stop()
+
+    work.run(stop_after_two)
+    status = campaign_status(work.labelling.directory)
+    assert status.labels.calculations == 5 and (status.labels.settled, status.labels.budget) == (3, 6)
+    assert status.costs.prediction.labels == 3
+    console = Console(width=120, file=io.StringIO())
+    console.print(status_view(status))
+    assert "3 of 6 structures" in console.file.getvalue() and "for 3 labels" in console.file.getvalue()
+    begin(folder).run()
+    status = campaign_status(work.labelling.directory)
+    assert (status.labels.settled, status.labels.budget, status.costs.prediction) == (6, 6, None)
+
+
+def test_the_plan_knows_the_sizes_of_the_frames_that_are_missing(folder, monkeypatch):
+    history = History()
+    for atoms in [4, 32] * 20:  # an atom costs a core-second, and every label has needed two attempts
+        label = {"candidate": "c", "key": "k", "outcome": "labelled", "path": "p", "checksum": "0"}
+        history.costs.add_label(LabelSummary(**label, atoms=atoms, core_seconds=atoms), apart=False)
+        history.costs.add_failure("not_converged", atoms, apart=False)
+    monkeypatch.setattr(labelling.History, "replay", lambda _: history)
+    begin(folder, [atoms * (2, 2, 2) for atoms in crystals(100)])
+    sentences, _ = plan_file(folder / "in.traj", folder / "ref.toml", folder / "out.xyz")
+    told = re.search(r"about ([\d.]+) core-hours .* for 100 labels", sentences[-1])
+    assert float(told[1]) == pytest.approx(100 * 32 * 2 / 3600, rel=0.05)
 
 
 def test_a_damaged_label_is_computed_again_after_repair(folder):
