@@ -57,7 +57,11 @@ SAYINGS: tuple[tuple[str, FailureClass], ...] = (
     ),
     (r"diagonali[sz]ation .*fail|error in routine c_bands|edddav: call to zhegv failed", FailureClass.NOT_CONVERGED),
     # structures
-    (r"atoms? .*(too close|overlap|coincide)|(overlapping|coinciding) atoms", FailureClass.UNPHYSICAL_GEOMETRY),
+    # VASP starts from a charge density of overlapping atoms.
+    (
+        r"atoms? .*(too close|overlap|coincide)|(?<!density of )(overlapping|coinciding) atoms",
+        FailureClass.UNPHYSICAL_GEOMETRY,
+    ),
 )
 _SAYINGS = tuple((re.compile(pattern, re.IGNORECASE), failure) for pattern, failure in SAYINGS)
 
