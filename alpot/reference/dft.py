@@ -345,11 +345,9 @@ def judged(code: DftCode, ladder: Ladder, calculation: Calculation, status: int)
             raise OutputError(f"the program ended with status {status}")
         return code.believe(calculation)
     except OutputError as error:
-        trouble = (
-            _killed(status)
-            or ladder.diagnose(_said(code, calculation.directory))
-            or _unknown(status, calculation.directory)
-        )
+        said = _said(code, calculation.directory)
+        found = ladder.diagnose(said, status=status, told=error.symptom)
+        trouble = found or _unknown(status, calculation.directory)
         raise RunFailed(trouble, str(error), error, calculation.directory) from error
 
 
@@ -372,12 +370,6 @@ def _told(step: Mapping[str, Any]) -> str:
 def _next(directory: Path, course: _Course) -> Path:
     """The folder of the next run."""
     return directory / f"run-{len(course.runs)}"
-
-
-def _killed(status: int) -> Trouble | None:
-    """Why somebody has killed the program itself, whatever warnings it had written before."""
-    failure = of_exit_status(status) if status < 0 else FailureClass.UNKNOWN
-    return None if failure is FailureClass.UNKNOWN else Trouble(failure.value, failure)
 
 
 def _unknown(status: int, directory: Path) -> Trouble:
