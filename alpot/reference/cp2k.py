@@ -117,6 +117,7 @@ def _sections(calculation: Calculation) -> dict[str, Any]:
     if kind != "none":
         method = calculation.chosen("smearing", kind, {"fermi-dirac": "FERMI_DIRAC"})
         scf["SMEAR"] = {"METHOD": method, "ELECTRONIC_TEMPERATURE": f"[K] {width / kB!r}"}
+    if kind != "none" or calculation.bands > 1:  # a preparation with hot electrons, of a label that has none
         added = math.ceil(max(0.1 * electrons, 4.0) * (1 + 4 * (calculation.bands - 1)))
         scf["ADDED_MOS"] = [added] * (2 if calculation.has_spin else 1)
     functional = _functional(calculation)

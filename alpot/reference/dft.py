@@ -51,20 +51,22 @@ class _Way:
 
     change: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
+    before_bands: float = 1.0
     bands: float = 1.0
     ranks: float = 1.0
     start: Path | None = None
 
     @property
-    def prepared(self) -> dict[str, Any]:
-        """What is changed in the preparatory run."""
-        return merged(self.change, self.before)
+    def prepared(self) -> _Way:
+        """The way of the preparatory run."""
+        return replace(self, change=merged(self.change, self.before), bands=self.bands * self.before_bands)
 
     def after(self, step: Rung) -> _Way:
         """The way that one rung further leads."""
         return _Way(
             change=merged(self.change, step.change),
             before=step.before,
+            before_bands=step.before_bands,
             bands=self.bands * step.bands,
             ranks=self.ranks * step.ranks,
         )
@@ -191,7 +193,7 @@ class DftReference:
         while True:
             try:
                 if way.before:
-                    prepared = self.calculation(atoms, _next(directory, course), replace(way, change=way.prepared))
+                    prepared = self.calculation(atoms, _next(directory, course), way.prepared)
                     self._run(prepared, way, course)
                     way = replace(way, start=prepared.directory)
                 calculation = self.calculation(atoms, _next(directory, course), way)

@@ -47,6 +47,7 @@ class Rung(BaseModel):
         why: a sentence for people.
         change: to ``arguments``; kept on later rungs.
         before: to ``arguments`` in a preparatory run, on top of ``change``.
+        before_bands: times the number of bands of the rung in the preparatory run: hotter electrons fill more.
         bands: times the usual number of bands, from here on.
         ranks: share of the MPI ranks that are used from here on: fewer of them need less memory.
     """
@@ -57,6 +58,7 @@ class Rung(BaseModel):
     why: str
     change: dict[str, Any] = Field(default_factory=dict)
     before: dict[str, Any] = Field(default_factory=dict)
+    before_bands: float = Field(1.0, ge=1)
     bands: float = Field(1.0, ge=1)
     ranks: float = Field(1.0, gt=0, le=1)
 
