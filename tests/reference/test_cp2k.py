@@ -17,7 +17,7 @@ from dft_codes import believed_despite_damage, need, open_code, rattled
 
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError
-from alpot.reference import cp2k_data
+from alpot.reference import cp2k_data, level_of_theory
 from alpot.reference.contract import check_reference_contract
 from alpot.reference.cp2k import Cp2k
 from alpot.reference.cp2k_data import kind_entries, names
@@ -154,6 +154,16 @@ def test_the_ladder_keeps_the_level_of_theory() -> None:
     for rung in ladder.rung:
         assert all(is_below(key, Cp2k.free) for key in dotted_keys(rung.change)), rung.why
     tomllib.loads(files("alpot.reference").joinpath("ladders", "cp2k.toml").read_text("utf-8"))
+
+
+def test_the_rung_without_cholesky_leaves_out_no_orbitals(tmp_path: Path, data: Path) -> None:
+    """What CP2K would leave out by itself counts in dense frames; a threshold of the user's is a level of theory."""
+    (rung,) = (rung for rung in Ladder.of("cp2k").rung if "CHOLESKY" in str(rung.change))
+    text = written(tmp_path, data, rattled(2), arguments=merged(CHEAP["arguments"], rung.change))
+    assert "CHOLESKY OFF\n" in text and "EPS_EIGVAL 1e-10\n" in text
+    settings = {**CHEAP, "pseudopotential_folder": str(data)}
+    own = open_code("cp2k", **{**settings, "arguments": arguments(EPS_EIGVAL=1e-4)})
+    assert level_of_theory(own) != level_of_theory(open_code("cp2k", **settings))
 
 
 @pytest.mark.parametrize("smearing", ["fermi-dirac", "none"])
