@@ -113,10 +113,13 @@ def _sections(calculation: Calculation) -> dict[str, Any]:
     kind, width = calculation.smearing("fermi-dirac")
     # CP2K judges by the largest change of the density matrix; the energy is then converged to about this.
     scf: dict[str, Any] = {"EPS_SCF": 0.1 * dft.scf_tolerance, "MAX_SCF": 100, "SCF_GUESS": "ATOMIC"}
+    # Without Cholesky's method CP2K would leave out what has eigenvalues of the overlap below 1e-5: another basis set.
+    scf["EPS_EIGVAL"] = 1e-10
     scf["MIXING"] = {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.4, "NBROYDEN": 8}
     if kind != "none":
         method = calculation.chosen("smearing", kind, {"fermi-dirac": "FERMI_DIRAC"})
         scf["SMEAR"] = {"METHOD": method, "ELECTRONIC_TEMPERATURE": f"[K] {width / kB!r}"}
+    if kind != "none" or calculation.bands > 1:  # a preparation with hot electrons, of a label that has none
         added = math.ceil(max(0.1 * electrons, 4.0) * (1 + 4 * (calculation.bands - 1)))
         scf["ADDED_MOS"] = [added] * (2 if calculation.has_spin else 1)
     functional = _functional(calculation)

@@ -24,12 +24,12 @@ def check_convergence(text: str) -> None:
     """Raises ``OutputError`` unless the log is that of a finished, converged run."""
     if not text.count("PROGRAM STARTED AT") == text.count("PROGRAM ENDED AT") == 1:
         raise OutputError("the log of CP2K is not that of one finished run")
+    # A warning of the last step; where the basis set has no more orbitals, there is nothing to add.
+    last_step = re.split("SCF run converged in|Leaving inner SCF loop", text, maxsplit=1)[0].splitlines()[-10:]
+    if any("Add more MOs" in line for line in last_step) and "More added MOs requested" not in text:
+        raise OutputError("CP2K had too few bands for the smearing: Add more MOs", symptom="too_few_bands")
     if "SCF run NOT converged" in text or text.count("SCF run converged in") != 1:
         raise OutputError("the self-consistent field of CP2K did not converge")
-    # A warning of the last step; where the basis set has no more orbitals, there is nothing to add.
-    last_step = text.partition("SCF run converged in")[0].splitlines()[-10:]
-    if any("Add more MOs" in line for line in last_step) and "More added MOs requested" not in text:
-        raise OutputError("CP2K had too few bands for the smearing: Add more MOs")
 
 
 def check_level(text: str, calculation: Calculation, asked: Mapping[str, Any], electrons: int) -> None:

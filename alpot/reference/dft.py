@@ -52,20 +52,22 @@ class _Way:
 
     change: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
+    before_bands: float = 1.0
     bands: float = 1.0
     ranks: float = 1.0
     start: Path | None = None
 
     @property
-    def prepared(self) -> dict[str, Any]:
-        """What is changed in the preparatory run."""
-        return merged(self.change, self.before)
+    def prepared(self) -> _Way:
+        """The way of the preparatory run."""
+        return replace(self, change=merged(self.change, self.before), bands=self.bands * self.before_bands)
 
     def after(self, step: Rung) -> _Way:
         """The way that one rung further leads."""
         return _Way(
             change=merged(self.change, step.change),
             before=step.before,
+            before_bands=step.before_bands,
             bands=self.bands * step.bands,
             ranks=self.ranks * step.ranks,
         )
@@ -192,7 +194,7 @@ class DftReference:
         while True:
             try:
                 if way.before:
-                    prepared = self.calculation(atoms, _next(directory, course), replace(way, change=way.prepared))
+                    prepared = self.calculation(atoms, _next(directory, course), way.prepared)
                     self._run(prepared, way, course)
                     way = replace(way, start=prepared.directory)
                 calculation = self.calculation(atoms, _next(directory, course), way)
@@ -348,11 +350,9 @@ def judged(code: DftCode, ladder: Ladder, calculation: Calculation, status: int)
             raise OutputError(f"the program ended with status {status}")
         return code.believe(calculation)
     except OutputError as error:
-        trouble = (
-            _killed(status)
-            or ladder.diagnose(_said(code, calculation.directory))
-            or _unknown(status, calculation.directory)
-        )
+        said = _said(code, calculation.directory)
+        found = ladder.diagnose(said, status=status, told=error.symptom)
+        trouble = found or _unknown(status, calculation.directory)
         raise RunFailed(trouble, str(error), error, calculation.directory) from error
 
 
@@ -375,12 +375,6 @@ def _told(step: Mapping[str, Any]) -> str:
 def _next(directory: Path, course: _Course) -> Path:
     """The folder of the next run."""
     return directory / f"run-{len(course.runs)}"
-
-
-def _killed(status: int) -> Trouble | None:
-    """Why somebody has killed the program itself, whatever warnings it had written before."""
-    failure = of_exit_status(status) if status < 0 else FailureClass.UNKNOWN
-    return None if failure is FailureClass.UNKNOWN else Trouble(failure.value, failure)
 
 
 def _unknown(status: int, directory: Path) -> Trouble:

@@ -53,7 +53,15 @@ def at_zero_smearing(free_energy: float, smearing_energy: float, kind: str) -> f
 
 
 class OutputError(Exception):
-    """An output is not that of a finished, converged calculation of the frame that was asked for."""
+    """An output is not that of a finished, converged calculation of the frame that was asked for.
+
+    Attributes:
+        symptom: name of the ladder's symptom where the reader knows it better than single lines tell.
+    """
+
+    def __init__(self, message: str, *, symptom: str | None = None) -> None:
+        super().__init__(message)
+        self.symptom = symptom
 
 
 def in_lower_case(arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -27,10 +27,11 @@ _TAIL_BYTES = 8192
 BROKEN_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE})
 
 
-#: What codes, launchers and kernels say when they fail, and what it means; the first that is found counts. Patterns
-#: are looked for in single lines, whatever their case.
-SAYINGS: tuple[tuple[str, FailureClass], ...] = (
-    # the kernel, the batch system, allocators
+_Sayings = tuple[tuple[str, FailureClass], ...]
+
+#: What kernels, batch systems, allocators and disks say when they end or hinder a program, and what it means. Patterns
+#: are looked for in single lines, whatever their case; the first that is found counts.
+INFRASTRUCTURE: _Sayings = (
     (r"out of memory|out-of-memory|\boom[- ]kill|oom_kill", FailureClass.OUT_OF_MEMORY),
     (r"cannot allocate memory|std::bad_alloc|memoryerror|insufficient memory", FailureClass.OUT_OF_MEMORY),
     (r"(virtual memory|memory allocation|allocation of .*|\ballocate\b.*) failed", FailureClass.OUT_OF_MEMORY),
@@ -43,13 +44,22 @@ SAYINGS: tuple[tuple[str, FailureClass], ...] = (
         FailureClass.NODE_LOST,
     ),
     (r"read-only file system|transport endpoint is not connected", FailureClass.NODE_LOST),
-    # programs
+)
+#: What shells, loaders and launchers say of a program that cannot be started.
+PROGRAMS: _Sayings = (
     (r"error while loading shared libraries|cannot open shared object file", FailureClass.MISSING_PROGRAM),
     (r"command not found|: not found$|execvp error|could not be (found|executed)$", FailureClass.MISSING_PROGRAM),
     (r"unable to (locate|launch|find) .*executable", FailureClass.MISSING_PROGRAM),
     (r"license (is |has )?(not |expired|denied|unavailable)", FailureClass.MISSING_PROGRAM),
+)
+#: What codes say of themselves, as far as many say it alike.
+_CODES: _Sayings = (
     # self-consistency: Quantum ESPRESSO, CP2K, VASP, ABINIT, GPAW, ORCA, FHI-aims, SIESTA, xtb
-    (r"convergence not achieved|not converged|did not converge|failed to converge", FailureClass.NOT_CONVERGED),
+    # (pw.x counts eigenvalues that are not converged yet in the midst of sound runs)
+    (
+        r"convergence not achieved|(?<!eigenvalues )not converged|did not converge|failed to converge",
+        FailureClass.NOT_CONVERGED,
+    ),
     (r"scf (run )?not converge|no convergence|convergence failure|unconverged", FailureClass.NOT_CONVERGED),
     (
         r"too many scf|maximum number of (scf|electronic|self-consistency).*(reached|exceeded)",
@@ -57,8 +67,13 @@ SAYINGS: tuple[tuple[str, FailureClass], ...] = (
     ),
     (r"diagonali[sz]ation .*fail|error in routine c_bands|edddav: call to zhegv failed", FailureClass.NOT_CONVERGED),
     # structures
-    (r"atoms? .*(too close|overlap|coincide)|(overlapping|coinciding) atoms", FailureClass.UNPHYSICAL_GEOMETRY),
+    # VASP starts from a charge density of overlapping atoms.
+    (
+        r"atoms? .*(too close|overlap|coincide)|(?<!density of )(overlapping|coinciding) atoms",
+        FailureClass.UNPHYSICAL_GEOMETRY,
+    ),
 )
+SAYINGS: _Sayings = (*INFRASTRUCTURE, *PROGRAMS, *_CODES)
 _SAYINGS = tuple((re.compile(pattern, re.IGNORECASE), failure) for pattern, failure in SAYINGS)
 
 

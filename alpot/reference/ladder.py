@@ -1,9 +1,10 @@
 """What to change when a code fails: a ladder of retries per code, as data in ``ladders/<code>.toml``.
 
-A symptom is what a code says when something goes wrong; it has a class of failure. A rung says for which symptoms it
-helps, and what it changes: only keys that do not touch the converged result (``DftCode.free``), so that the label is
-at the declared level of theory, whichever rung it came from. What would touch it (more smearing, say) may be changed
-for a preparatory run (``before``), whose density the declared calculation starts from.
+A symptom is what a code says when something goes wrong, and never when all is well; it has a class of failure. A rung
+says for which symptoms it helps, and what it changes: only keys that do not touch the converged result
+(``DftCode.free``), so that the label is at the declared level of theory, whichever rung it came from. What would touch
+it (more smearing, say) may be changed for a preparatory run (``before``), whose density the declared calculation starts
+from.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from alpot.errors import FailureClass
-from alpot.reference.failures import SAYINGS
+from alpot.reference.failures import INFRASTRUCTURE, PROGRAMS, of_exit_status
 
 
 class Symptom(BaseModel):
@@ -27,14 +28,15 @@ class Symptom(BaseModel):
     Attributes:
         name: by which rungs refer to it.
         failure: its class.
-        says: regular expressions, looked for in single lines of the output, whatever their case.
+        says: regular expressions, looked for in single lines of the output, whatever their case; none where only the
+            code's reader can tell.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     failure: FailureClass
-    says: tuple[str, ...] = Field(min_length=1)
+    says: tuple[str, ...]
 
 
 class Rung(BaseModel):
@@ -45,6 +47,7 @@ class Rung(BaseModel):
         why: a sentence for people.
         change: to ``arguments``; kept on later rungs.
         before: to ``arguments`` in a preparatory run, on top of ``change``.
+        before_bands: times the number of bands of the rung in the preparatory run: hotter electrons fill more.
         bands: times the usual number of bands, from here on.
         ranks: share of the MPI ranks that are used from here on: fewer of them need less memory.
     """
@@ -55,6 +58,7 @@ class Rung(BaseModel):
     why: str
     change: dict[str, Any] = Field(default_factory=dict)
     before: dict[str, Any] = Field(default_factory=dict)
+    before_bands: float = Field(1.0, ge=1)
     bands: float = Field(1.0, ge=1)
     ranks: float = Field(1.0, gt=0, le=1)
 
@@ -85,15 +89,29 @@ class Ladder(BaseModel):
         file = files("alpot.reference").joinpath("ladders", f"{code}.toml")
         return cls.model_validate(tomllib.loads(file.read_text("utf-8"))) if file.is_file() else cls()
 
-    def diagnose(self, lines: Sequence[str]) -> Trouble | None:
-        """The first symptom found in the lines: those of the code, then what kernels and launchers say."""
-        for symptom in self.symptom:
-            if _is_said(symptom.says, lines):
-                return Trouble(symptom.name, symptom.failure)
-        for pattern, failure in SAYINGS:
-            if _is_said((pattern,), lines):
-                return Trouble(failure.value, failure)
-        return None
+    def diagnose(self, lines: Sequence[str], *, status: int = 0, told: str | None = None) -> Trouble | None:
+        """What went wrong in a run; None if nothing tells.
+
+        What ends a program from outside counts before all that it has said itself: it may have warned of what it got
+        over. So first come kernels and batch systems, then signals, then the symptoms of the code, then shells and
+        launchers that cannot start it.
+
+        Args:
+            lines: what the code and its launcher have written.
+            status: exit status; −n if signal n ended it.
+            told: name of a symptom that the code's reader has recognised.
+        """
+        symptoms = (
+            Trouble(symptom.name, symptom.failure)
+            for symptom in self.symptom
+            if symptom.name == told or _is_said(symptom.says, lines)
+        )
+        return (
+            _first_said(INFRASTRUCTURE, lines)
+            or _of_signal(status, lines)
+            or next(symptoms, None)
+            or _first_said(PROGRAMS, lines)
+        )
 
     def next_rung(self, trouble: Trouble, after: int, *, ranks: int) -> int | None:
         """Number of the next rung beyond ``after`` (−1: none yet) that may help; ``ranks``: of the run that failed."""
@@ -103,6 +121,21 @@ class Ladder(BaseModel):
             if {trouble.symptom, trouble.failure.value} & set(rung.on) and not is_the_same_again:
                 return number
         return None
+
+
+def _first_said(sayings: Iterable[tuple[str, FailureClass]], lines: Sequence[str]) -> Trouble | None:
+    found = (Trouble(failure.value, failure) for pattern, failure in sayings if _is_said((pattern,), lines))
+    return next(found, None)
+
+
+def _of_signal(status: int, lines: Sequence[str]) -> Trouble | None:
+    """Why somebody has killed the program, or one of its ranks, as the launcher then tells with 128 + n.
+
+    Where a rank gives up by itself, launchers kill the others, and some (srun) tell of these.
+    """
+    is_killed = status < 0 or (status > 128 and not _is_said(("MPI_Abort",), lines))
+    failure = of_exit_status(status) if is_killed else FailureClass.UNKNOWN
+    return None if failure is FailureClass.UNKNOWN else Trouble(failure.value, failure)
 
 
 def _is_said(patterns: Iterable[str], lines: Sequence[str]) -> bool:

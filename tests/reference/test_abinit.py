@@ -15,7 +15,7 @@ from alpot.reference import label, level_of_theory
 from alpot.reference.contract import check_reference_contract
 from alpot.reference.dft import DftReference
 from alpot.reference.dft_code import OutputError
-from alpot.reference.ladder import Ladder, dotted_keys, is_below
+from alpot.reference.ladder import Ladder, Trouble, dotted_keys, is_below
 
 INSTALL = "apt-get install abinit abinit-data"
 ALUMINUM = "Pseudodojo_nc_sr_04_pbe_standard_psp8/Al.psp8"
@@ -216,6 +216,15 @@ def test_the_ladder_leaves_the_level_of_theory_alone(psp: Path, tmp_path: Path) 
 def test_symptoms(said: str, symptom: str) -> None:
     trouble = Ladder.of("abinit").diagnose(["           chksymbreak           0", said])
     assert trouble is not None and trouble.symptom == symptom
+
+
+def test_the_echo_of_a_meta_gga_is_no_symptom() -> None:
+    """Every output has it; where one frame does not converge, the campaign must not stop for a wrong potential."""
+    trouble = Ladder.of("abinit").diagnose([
+        "           usekden           1",
+        "      nstep 60 was not enough SCF cycles to converge.",
+    ])  # fmt: skip
+    assert trouble == Trouble("scf_not_converged", FailureClass.NOT_CONVERGED)
 
 
 # ---------------------------------------------------------------------------------------------- the real program

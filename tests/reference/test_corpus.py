@@ -1,11 +1,14 @@
 """Outputs of real runs, good ones and those that were brought into trouble: exactly the good ones are believed."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from alpot.reference.dft import RunFailed
-from tests.reference.dft_corpus import Case, cases, codes, unpack, wrong_number
+from alpot.reference.ladder import Ladder
+from alpot.reference.program import STANDARD_ERROR
+from tests.reference.dft_corpus import Case, cases, code_of, codes, unpack, wrong_number
 
 ALL = [case for code in codes() for case in cases(code)]
 GOOD = [case for case in ALL if case.failure is None]
@@ -36,6 +39,42 @@ def test_bad_outputs_have_the_right_class(case: Case, tmp_path: Path) -> None:
     assert (caught.value.trouble.failure, caught.value.trouble.symptom) == (case.failure, case.symptom)
 
 
+@pytest.mark.parametrize("case", GOOD, ids=name_of)
+def test_sound_outputs_have_no_symptom(case: Case) -> None:
+    lines = [line for content in case.files.values() for line in content.decode(errors="replace").splitlines()]
+    assert Ladder.of(case.code).diagnose(lines) is None
+
+
+#: How the four codes tell that the density has become self-consistent.
+CONVERGED = re.compile(rb"convergence has been achieved|SCF run converged in|etot is converged|Converged in \d+ steps")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "symptom"),
+    [
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.", 1, "out_of_memory"),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.", 137, "out_of_memory"),
+        ("slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED DUE TO NODE FAILURE ***", 1, "node_lost"),
+        ("slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED DUE TO NODE FAILURE ***", 137, "node_lost"),
+        ("srun: error: n1: task 0: Terminated", 143, "node_lost"),
+        ("srun: error: n1: task 0: Exited with exit code 1", 1, "unknown"),
+    ],
+)
+@pytest.mark.parametrize("code", codes())
+def test_sound_runs_that_something_ends_before_they_converge(
+    code: str, words: str, status: int, symptom: str, tmp_path: Path
+) -> None:
+    for case in [case for case in GOOD if case.code == code]:
+        directory = tmp_path / case.name
+        unpack({name: CONVERGED.split(content)[0] for name, content in case.files.items()}, directory)
+        for name in code_of(code).witness:
+            (directory / name).unlink(missing_ok=True)
+        (directory / STANDARD_ERROR).write_text(f"{words}\n")
+        with pytest.raises(RunFailed) as caught:
+            case.judge(directory, status)
+        assert caught.value.trouble.symptom == symptom, case.name
+
+
 @pytest.mark.parametrize("case", [case for case in BAD if case.status != 0], ids=name_of)
 def test_a_launcher_that_hides_the_exit_status_makes_no_wrong_label(case: Case, tmp_path: Path) -> None:
     """It may have been killed when all was written."""
@@ -57,6 +96,27 @@ def test_a_log_of_cp2k_without_the_entropy_is_refused(tmp_path: Path) -> None:
     log.write_text("".join(line for line in lines if "Electronic entropic energy" not in line))
     with pytest.raises(RunFailed, match="entropy of the smearing"):
         case.judge(tmp_path)
+
+
+def test_cp2k_has_too_few_bands_where_its_last_step_says_so(tmp_path: Path) -> None:
+    """Whether it converged or not; but not where its basis set has no more orbitals, as that of the atom."""
+    atom = next(case for case in GOOD if (case.code, case.name) == ("cp2k", "atom"))
+    hurried = next(case for case in BAD if (case.code, case.name) == ("cp2k", "few-steps"))
+    warning = " *** the last MO => Add more MOs for proper smearing.                   ***\n"
+    early, late = " Re-scaling the density matrix", "  Leaving inner SCF loop"
+    for name, case, old, new, symptom in [
+        ("atom", atom, "More added MOs requested", "", "too_few_bands"),
+        ("early", hurried, early, warning + early, "scf_not_converged"),
+        ("late", hurried, late, warning + late, "too_few_bands"),
+    ]:
+        unpack(case.files, tmp_path / name)
+        log = tmp_path / name / "alpot.out"
+        text = log.read_text()
+        assert old in text
+        log.write_text(text.replace(old, new))
+        with pytest.raises(RunFailed) as caught:
+            case.judge(tmp_path / name)
+        assert caught.value.trouble.symptom == symptom, name
 
 
 @pytest.mark.parametrize(

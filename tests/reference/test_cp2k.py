@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import replace
 from importlib.resources import files
@@ -16,12 +17,12 @@ from dft_codes import believed_despite_damage, need, open_code, rattled
 
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError
-from alpot.reference import cp2k_data
+from alpot.reference import cp2k_data, level_of_theory
 from alpot.reference.contract import check_reference_contract
 from alpot.reference.cp2k import Cp2k
 from alpot.reference.cp2k_data import kind_entries, names
 from alpot.reference.dft import DftReference
-from alpot.reference.ladder import Ladder, dotted_keys, is_below
+from alpot.reference.ladder import Ladder, dotted_keys, is_below, merged
 
 DATA = """
 # comment
@@ -153,6 +154,34 @@ def test_the_ladder_keeps_the_level_of_theory() -> None:
     for rung in ladder.rung:
         assert all(is_below(key, Cp2k.free) for key in dotted_keys(rung.change)), rung.why
     tomllib.loads(files("alpot.reference").joinpath("ladders", "cp2k.toml").read_text("utf-8"))
+
+
+def test_the_rung_without_cholesky_leaves_out_no_orbitals(tmp_path: Path, data: Path) -> None:
+    """What CP2K would leave out by itself counts in dense frames; a threshold of the user's is a level of theory."""
+    (rung,) = (rung for rung in Ladder.of("cp2k").rung if "CHOLESKY" in str(rung.change))
+    text = written(tmp_path, data, rattled(2), arguments=merged(CHEAP["arguments"], rung.change))
+    assert "CHOLESKY OFF\n" in text and "EPS_EIGVAL 1e-10\n" in text
+    settings = {**CHEAP, "pseudopotential_folder": str(data)}
+    own = open_code("cp2k", **{**settings, "arguments": arguments(EPS_EIGVAL=1e-4)})
+    assert level_of_theory(own) != level_of_theory(open_code("cp2k", **settings))
+
+
+@pytest.mark.parametrize("smearing", ["fermi-dirac", "none"])
+@pytest.mark.parametrize("repeat", [1, 4, 32])
+def test_hot_electrons_have_orbitals_to_go_to_whatever_the_size(
+    tmp_path: Path, data: Path, smearing: str, repeat: int
+) -> None:
+    """At 8000 K an electron gas as dense as aluminum needs 0.72 spare orbitals per electron to end at 1e-6."""
+    atoms = rattled(8).repeat((1, 1, repeat))
+    hot = next(rung for rung in Ladder.of("cp2k").rung if rung.before)
+    reference = open_code("cp2k", **{**CHEAP, "pseudopotential_folder": str(data), "smearing": smearing})
+    label = reference.calculation(atoms, tmp_path)
+    changed = merged(merged(label.arguments, hot.change), hot.before)
+    reference.code.write(replace(label, arguments=changed, bands=hot.before_bands))
+    text = (tmp_path / "alpot.inp").read_text()
+    assert "ELECTRONIC_TEMPERATURE [K] 8000" in text
+    (added,) = re.findall(r"ADDED_MOS (\d+)\n", text)
+    assert int(added) > 0.72 * 3 * len(atoms)
 
 
 def test_a_program_that_is_killed(tmp_path: Path, data: Path) -> None:

@@ -81,6 +81,7 @@ change = { method = "slow" }
 on = ["scf_not_converged"]
 why = "hot electrons first"
 before = { width = 2.0 }
+before_bands = 3.0
 [[rung]]
 on = ["out_of_memory"]
 why = "half the ranks"
@@ -186,6 +187,7 @@ def test_a_preparatory_run_leaves_its_density_and_nothing_else(tmp_path: Path) -
     """Its smearing is not the declared one: the label must come from the run after it."""
     result = moody("hot start").compute(rattled(2), tmp_path)
     assert [run["arguments"]["width"] for run in inputs(tmp_path)] == [0.27, 0.27, 2.0, 0.27]
+    assert [run["bands"] for run in inputs(tmp_path)] == [1.0, 1.0, 3.0, 1.0]
     assert result.details["width"] == 0.27
     assert result.details["from"] == "hot"
 

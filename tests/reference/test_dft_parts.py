@@ -167,20 +167,51 @@ def test_another_level_of_theory_is_named() -> None:
 # ------------------------------------------------------------------------------------------------- ladders
 
 
-def test_the_first_symptom_counts_then_what_kernels_say() -> None:
-    ladder = Ladder.model_validate({
+CHOLESKY = Trouble("cholesky", FailureClass.NOT_CONVERGED)
+OUT_OF_MEMORY = Trouble("out_of_memory", FailureClass.OUT_OF_MEMORY)
+NODE_LOST = Trouble("node_lost", FailureClass.NODE_LOST)
+
+
+@pytest.fixture
+def ladder() -> Ladder:
+    return Ladder.model_validate({
         "symptom": [
+            {"name": "bands", "failure": "not_converged", "says": []},
             {"name": "cholesky", "failure": "not_converged", "says": ["cholesky"]},
             {"name": "scf", "failure": "not_converged", "says": ["not +converged"]},
         ]
     })  # fmt: skip
-    assert ladder.diagnose(["NOT  Converged", "problems computing Cholesky"]) == Trouble(
-        "cholesky", FailureClass.NOT_CONVERGED
-    )
-    assert ladder.diagnose(["slurmstepd: error: Detected 1 oom_kill event"]) == Trouble(
-        "out_of_memory", FailureClass.OUT_OF_MEMORY
+
+
+def test_the_first_symptom_counts(ladder: Ladder) -> None:
+    assert ladder.diagnose(["NOT  Converged", "problems computing Cholesky"]) == CHOLESKY
+    assert ladder.diagnose(["problems computing Cholesky"], told="bands") == Trouble(
+        "bands", FailureClass.NOT_CONVERGED
     )
     assert ladder.diagnose(["all is well", ""]) is None
+    assert ladder.diagnose(["bash: pw.x: command not found"], status=127) == Trouble(
+        "missing_program", FailureClass.MISSING_PROGRAM
+    )
+
+
+def test_what_ends_a_program_from_outside_counts_before_symptoms(ladder: Ladder) -> None:
+    """It may have got over what it had warned of."""
+    warned = ["problems computing Cholesky"]
+    assert ladder.diagnose([*warned, "slurmstepd: error: Detected 1 oom_kill event"], status=1) == OUT_OF_MEMORY
+    assert ladder.diagnose([*warned, "slurmstepd: error: *** STEP 7.0 CANCELLED DUE TO NODE FAILURE ***"]) == NODE_LOST
+    for status, failure in ((9, "out_of_memory"), (15, "node_lost"), (24, "walltime")):
+        expected = Trouble(failure, FailureClass(failure))
+        assert ladder.diagnose(warned, status=-status) == ladder.diagnose(warned, status=128 + status) == expected
+    assert ladder.diagnose(warned, status=-11) == ladder.diagnose(warned, status=1) == CHOLESKY
+    assert ladder.diagnose(["srun: error: CANCELLED DUE TO TIME LIMIT"], status=137) == Trouble(
+        "walltime", FailureClass.WALLTIME
+    )
+
+
+def test_ranks_that_are_killed_because_one_has_given_up_were_not_killed_from_outside(ladder: Ladder) -> None:
+    said = ["problems computing Cholesky", "MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD"]
+    assert ladder.diagnose(said, status=137) == CHOLESKY
+    assert ladder.diagnose(said, status=-9) == OUT_OF_MEMORY
 
 
 def test_tables_are_merged_and_left_alone() -> None:

@@ -15,6 +15,7 @@ from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference import label, level_of_theory
 from alpot.reference.contract import check_reference_contract
 from alpot.reference.dft import DftReference
+from alpot.reference.ladder import Ladder, Trouble
 
 INSTALL = "apt-get install quantum-espresso quantum-espresso-data"
 CHEAP = {"cutoff": 204.0, "functional": "LDA", "kpoint_density": 7.0, "smearing": "cold", "smearing_width": 0.3}
@@ -177,6 +178,34 @@ def test_the_level_of_theory_is_the_content_of_the_pseudopotential_not_its_place
         len({level("Fe.UPF"), level("other.UPF"), level("Fe.UPF", cutoff=401.0), level("Fe.UPF", spin="collinear")})
         == 4
     )
+
+
+def test_what_sound_outputs_say_is_no_symptom() -> None:
+    """Some eigenvalues that are left for the next step; symmetries that pw.x does without."""
+    sound = [
+        "     c_bands:  1 eigenvalues not converged",
+        "     warning: symmetry operation #  3 not compatible with FFT grid. ",
+        "     Not a group! Trying with lower acceptance parameter...",
+        "     NOTICE: Bravais lattice has wrong number ( 3) of symmetries - symmetries are disabled",
+        "     convergence has been achieved in  11 iterations",
+    ]
+    assert Ladder.of("espresso").diagnose(sound) is None
+    unconverged = [*sound[:-1], "     convergence NOT achieved after 100 iterations: stopping"]
+    assert Ladder.of("espresso").diagnose(unconverged) == Trouble("scf_not_converged", FailureClass.NOT_CONVERGED)
+
+
+@pytest.mark.parametrize(
+    ("said", "symptom"),
+    [
+        ("     Error in routine checkallsym (1):", "kpoint_symmetry"),
+        ("     some of the original symmetry operations not satisfied ", "kpoint_symmetry"),
+        ("     too many bands are not converged", "diagonalization"),
+        ("     Error in routine cdiaghg (159):", "cholesky"),
+    ],
+)
+def test_symptoms(said: str, symptom: str) -> None:
+    trouble = Ladder.of("espresso").diagnose(["     Self-consistent Calculation", said])
+    assert trouble is not None and trouble.symptom == symptom
 
 
 # ---------------------------------------------------------------------------------------------- the real program

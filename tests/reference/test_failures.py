@@ -88,6 +88,12 @@ def test_a_missing_output_is_explained_by_what_the_code_said(aluminum: Atoms, tm
     assert error.failure is FailureClass.NOT_CONVERGED
 
 
+def test_atoms_that_only_begin_a_density_are_not_too_close(aluminum: Atoms, tmp_path: Path) -> None:
+    """So VASP tells where every calculation starts."""
+    error = fail("echo ' charge density of overlapping atoms calculated' > OUTCAR; exit 1", aluminum, tmp_path)
+    assert error.failure is FailureClass.UNKNOWN
+
+
 def test_what_a_program_kept_of_its_output_counts(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         subprocess.run(["sh", "-c", "echo 'bus: Cannot allocate memory' >&2; exit 1"], capture_output=True, check=True)

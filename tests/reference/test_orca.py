@@ -144,6 +144,33 @@ def test_the_ladder_leaves_the_level_of_theory_alone() -> None:
     assert trouble is not None and trouble.symptom == "scf_not_converged"
 
 
+#: What stands in outputs of runs in which nothing is wrong, and speaks of what also goes wrong.
+SOUND = """\
+                              Please study these warnings very carefully!
+INFO   : the flag for use of SHARK has been found!
+# number of contracted basis functions          ...     43
+ Reset frequency         DirectResetFreq ....    20
+ Convergence Check Mode ConvCheckMode   .... Total+1el-Energy
+ Convergence forced     ConvForced      .... 1
+Diagonalization of the overlap matrix:
+Smallest eigenvalue                        ... 2.560e-02
+Time for diagonalization                   ...    0.000 sec
+Threshold for overlap eigenvalues          ... 1.000e-08
+Number of eigenvalues below threshold      ... 0
+Maximum memory used throughout the entire PROP-calculation: 12.3 MB
+                      ***  Starting incremental Fock matrix formation  ***
+Warning: op=0 Small HOMO/LUMO gap (  -0.060) - skipping pre-diagonalization
+         Will do a full diagonalization
+                 **** Energy Check signals convergence ****
+              ***Rediagonalizing the Fockian in SOSCF/NRSCF***
+               *           SCF CONVERGED AFTER  11 CYCLES          *
+"""
+
+
+def test_what_sound_outputs_say_is_no_symptom() -> None:
+    assert Ladder.of("orca").diagnose(SOUND.splitlines()) is None
+
+
 # --------------------------------------------------------------------------------------------------- the output
 
 

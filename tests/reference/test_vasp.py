@@ -8,11 +8,11 @@ from ase import Atoms
 from ase.units import GPa
 from dft_codes import open_code
 
-from alpot.errors import ConfigError, UsageError
+from alpot.errors import ConfigError, FailureClass, UsageError
 from alpot.reference import level_of_theory
 from alpot.reference.dft import DftReference
 from alpot.reference.dft_code import Calculation, OutputError
-from alpot.reference.ladder import Ladder, dotted_keys, is_below
+from alpot.reference.ladder import Ladder, Trouble, dotted_keys, is_below
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +169,8 @@ def test_the_ladder_leaves_the_level_of_theory_alone() -> None:
         (" LAPACK: Routine ZPOTRF failed!           4           1           0", "cholesky"),
         ("Error EDDDAV: Call to ZHEGV failed. Returncode =  15 2  16", "diagonalization"),
         (" WARNING in EDDRMM: call to ZHEGV failed, returncode =   6  3      2", "diagonalization"),
+        (" ERROR in EDDIAG: eigenvalues are not in order", "diagonalization"),
+        (" ERROR: number of potentials on File POTCAR incompatible with number of species", "pseudopotential"),
         (" BRMIX: very serious problems", "mixing"),
         (" the old and the new charge density differ", "mixing"),
         (" TOO FEW BANDS!! ", "too_few_bands"),
@@ -185,6 +187,52 @@ def test_the_ladder_leaves_the_level_of_theory_alone() -> None:
 def test_symptoms(said: str, symptom: str) -> None:
     trouble = Ladder.of("vasp").diagnose([" running on    4 total cores", said])
     assert trouble is not None and trouble.symptom == symptom
+
+
+#: What stands in OUTCAR and standard output of runs in which nothing is wrong, and speaks of what also goes wrong.
+SOUND = """\
+ running on    4 total cores
+ POSCAR found type information on POSCAR  O  Al
+| WARNING: type information on POSCAR and POTCAR are incompatible             |
+| POTCAR overwrites the type information in POSCAR                            |
+ WARNING: random wavefunctions but no delay for mixing, default for NELMDL
+ POSCAR, INCAR and KPOINTS ok, starting setup
+   LULTRA =        F    use ultrasoft PP ?
+  real space projection operators for L= 0
+ NOSYMM: (Re-)initialisation of all symmetry stuff for point group C_1.
+ Subroutine PRICEL returns:
+ Subroutine GETGRP returns: Found  1 space group operations
+ Subroutine IBZKPT returns following result:
+   ENAUG  =  605.4 eV  augmentation charge cutoff
+   EDIFF  = 0.4E-06   stopping-criterion for ELM
+   LDIAG  =      T    sub-space diagonalisation (order eigenvalues)
+   NBANDS =     16    number of bands
+   MAXMIX =    -45    number of steps kept by the mixing
+ charge density and potential will be updated during run
+ use of overlap-Matrix (Vanderbilt PP)
+ position of ions in fractional coordinates (direct lattice)
+ total amount of memory used by VASP MPI-rank0    41380. kBytes
+ charge density of overlapping atoms calculated
+ keeping initial charge density in first step
+ Maximum index for augmentation-charges   4102 (set IRDMAX)
+ augmentation part      180.0000000 magnetization      18.0000000
+    SETDIJ:  cpu time      0.0009: real time      0.0009
+    EDDAV:  cpu time      0.3124: real time      0.3219
+    EDDIAG:  cpu time      0.0124: real time      0.0219
+  RMM-DIIS:  cpu time      0.0139: real time      0.0147
+    ORTHCH:  cpu time      0.0002: real time      0.0002
+ eigenvalue-minimisations  :   512
+  Broyden mixing:
+  rms(total) = 0.62E-02    rms(broyden)= 0.61E-02
+ E-fermi :   7.1234     XC(G=0):  -9.2345     alpha+bet : -9.8765
+------------------------ aborting loop because EDIFF is reached ----------------------------------------
+"""
+
+
+def test_what_sound_outputs_say_is_no_symptom() -> None:
+    assert Ladder.of("vasp").diagnose(SOUND.splitlines()) is None
+    unconverged = [*SOUND.splitlines()[:-1], "---- aborting loop EDIFF was not reached (unconverged) ----"]
+    assert Ladder.of("vasp").diagnose(unconverged) == Trouble("scf_not_converged", FailureClass.NOT_CONVERGED)
 
 
 # --------------------------------------------------------------------------------------------------- the output
