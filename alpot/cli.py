@@ -150,7 +150,8 @@ def _print_job_scripts(files: Sequence[tuple[str, str]]) -> None:
 def label(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="structures, in any format that ASE reads")],
     reference: Annotated[
-        Path, typer.Option("--reference", "-r", help="campaign file; its tables [reference] and [resources] are used")
+        Path,
+        typer.Option("--reference", "-r", help="campaign file; its \\[reference] and \\[resources] are used"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="file to write, *.extxyz or *.h5")],
     directory: Annotated[
@@ -205,7 +206,7 @@ def converge(
         list[str] | None,
         typer.Option(
             metavar="KEY=v1,v2,...",
-            help="setting below [reference] and its values, the most accurate last; repeat for more",
+            help="setting below \\[reference] and its values, the most accurate last; repeat for more",
         ),
     ] = None,
     frames: Annotated[

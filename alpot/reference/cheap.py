@@ -86,8 +86,10 @@ class CheapLevel:
         except ReferenceError as error:
             if error.failure is FailureClass.NOT_CONVERGED:  # which coarse settings may not do where better ones do
                 return {"screen_core_seconds": error.core_seconds, "screen_failed": error.message}
+            is_verdict = error.failure is FailureClass.UNPHYSICAL_GEOMETRY
+            what = "screened by reference.cheap" if is_verdict else "the screen by reference.cheap has failed"
             raise ReferenceError(
-                f"screened by reference.cheap, not labelled: {_in_its_own_table(error.message)}",
+                f"{what}, not labelled: {_in_its_own_table(error.message)}",
                 failure=error.failure,
                 evidence=error.evidence,
                 core_seconds=error.core_seconds,

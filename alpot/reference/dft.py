@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
+from ase.units import Rydberg
 
 from alpot.config import Dft
 from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
@@ -29,6 +31,10 @@ from alpot.reference.reference_calculator import ReferenceAsCalculator
 
 #: Å; a density is a good beginning for atoms that have moved by less (scripts/bench_density_restart.py).
 _NEAR = 0.1
+#: eV; who gives less has thought of Rydberg or Hartree.
+_LOWEST_CUTOFF = 60.0
+#: eV/Å; no force can be right to better than the mean of all, which is nothing but error.
+_NET_FORCE = 0.1
 #: Bytes at the end of each of a code's logs that are searched for symptoms.
 _BYTES_READ = 2**21
 #: Bytes that are left on a disk which is as good as full.
@@ -127,6 +133,11 @@ class DftReference:
                 raise ConfigError(f"reference.arguments sets {key}, which {setter} decides; set that instead")
         if self.code.is_periodic and self.dft.cutoff is None:
             raise ConfigError(f"reference.code = {self.name!r} needs reference.dft.cutoff in eV, e.g. cutoff = 400.0")
+        if self.dft.cutoff is not None and self.dft.cutoff < _LOWEST_CUTOFF:
+            raise ConfigError(
+                f"reference.dft.cutoff = {self.dft.cutoff:g}: it is in eV, and no code converges anything below"
+                f" {_LOWEST_CUTOFF:g} eV; {self.dft.cutoff:g} Ry are {self.dft.cutoff * Rydberg:.0f} eV"
+            )
         kind, _ = smearing_of(self.dft, self.code.smearing_default)
         if kind == "none" and self.dft.smearing_width is not None:
             raise ConfigError(
@@ -172,6 +183,7 @@ class DftReference:
         """Computes one frame, climbing the ladder as far as it takes; see ``ReferenceCalculator.compute``."""
         course = _Course()
         calculation, reading = self._climb(atoms, directory, course)
+        self._refuse_net_force(reading, course)
         if self.densities is not None and self.code.restart:
             self._keep(calculation, self.densities)
         self._discard(directory)
@@ -186,6 +198,17 @@ class DftReference:
     def calculator(self, directory: Path) -> BaseCalculator:
         """An ASE calculator that starts from the density of its last calculation where that helps."""
         return ReferenceAsCalculator(replace(self, densities=directory / "density"), directory)
+
+    def _refuse_net_force(self, reading: Reading, course: _Course) -> None:
+        net = np.linalg.norm(reading.forces.mean(axis=0))
+        if not net <= _NET_FORCE:
+            raise ReferenceError(
+                f"reference {self.name!r}: the mean of the forces is {net:.2g} eV/Å, where it should be 0; the grid is"
+                f" too coarse (reference.dft.cutoff = {self.dft.cutoff or math.nan:g} eV)",
+                failure=FailureClass.BAD_OUTPUT,
+                is_final=True,
+                core_seconds=course.costs()["core_seconds"],
+            )
 
     # ---------------------------------------------------------------------------------------------- the ladder
 
@@ -227,8 +250,11 @@ class DftReference:
 
     def _given_up(self, failure: RunFailed, course: _Course) -> ReferenceError:
         tried = f", in {len(course.climbed) + 1} ways" if course.climbed else ""
+        # What the user has to mend, and may mend only if it is named.
+        is_to_mend = failure.trouble.failure is FailureClass.MISSING_PROGRAM and failure.trouble.said
+        said = f"; it says: {failure.trouble.said}" if is_to_mend else ""
         return ReferenceError(
-            f"reference {self.name!r} failed ({failure.trouble.symptom}{tried}): {failure.message}",
+            f"reference {self.name!r} failed ({failure.trouble.symptom}{tried}): {failure.message}{said}",
             failure=failure.trouble.failure,
             evidence="\n".join([*map(_told, course.climbed), evidence(failure.cause, failure.directory)]),
             is_final=failure.trouble.failure in _CERTAIN,

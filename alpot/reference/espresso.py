@@ -17,7 +17,14 @@ from defusedxml import ElementTree
 from alpot.config import Dft
 from alpot.errors import ConfigError
 from alpot.reference.dft_code import Calculation, DftCode, Reading, in_lower_case
-from alpot.reference.espresso_output import FUNCTIONALS, check_convergence, check_level, read_log, read_xml
+from alpot.reference.espresso_output import (
+    FUNCTIONALS,
+    OTHER_FUNCTIONALS,
+    check_convergence,
+    check_level,
+    read_log,
+    read_xml,
+)
 from alpot.reference.ladder import dotted_keys, merged
 from alpot.reference.pseudopotentials import element_of, folders_of, pseudopotential_file, valence_of
 from alpot.reference.witnesses import agree, agreed
@@ -101,7 +108,7 @@ class Espresso(DftCode):
         system: dict[str, Any] = {
             "ecutwfc": calculation.cutoff / Rydberg,
             "ecutrho": (dft.density_cutoff or 4 * calculation.cutoff) / Rydberg,
-            "input_dft": FUNCTIONALS.get(dft.functional, dft.functional),
+            "input_dft": _functional(calculation),
             "tot_charge": dft.charge,
         }
         if kind == "none":
@@ -170,6 +177,14 @@ class Espresso(DftCode):
             agree(fact, reading.facts[fact], value, 0.0051)
         # The last printed digits.
         return agreed(calculation, reading, witness, energy=1e-7, forces=2e-7, stress=5e-7)
+
+
+def _functional(calculation: Calculation) -> str:
+    """What pw.x calls it; by its parts, or by the numbers of libxc, it may be any."""
+    name = calculation.dft.functional
+    if name.lower() in OTHER_FUNCTIONALS or "+" in name or name.upper().startswith("XC-"):
+        return name
+    return str(calculation.chosen("functional", name, FUNCTIONALS))
 
 
 def _link(symbol: str, file: str) -> str:

@@ -20,6 +20,13 @@ FUNCTIONALS = {
     "LDA": "pz", "PBE": "pbe", "PBEsol": "pbesol", "RPBE": "rpbe", "revPBE": "revpbe", "SCAN": "scan",
     "r2SCAN": "r2scan", "PBE0": "pbe0", "HSE06": "hse",
 }  # fmt: skip
+#: Others that it knows by a name (Modules/funct.f90); of a name that it does not know it takes what it understands.
+OTHER_FUNCTIONALS = frozenset({
+    "b3lyp", "b3lyp-v1r", "b86bpbe", "b86bpbex", "blyp", "bp", "ev93", "gaup", "gaupbe", "hcth", "hf", "m06l", "oep",
+    "olyp", "optb86b-vdw", "optbk88", "pw86pbe", "pw91", "q2d", "rscan", "rvv10", "scan0", "sogga", "tb09", "tpss",
+    "vdw-df", "vdw-df-c09", "vdw-df-cx", "vdw-df-ob86", "vdw-df-obk8", "vdw-df2", "vdw-df2-b86r", "vdw-df2-c09",
+    "vdw-df3-opt1", "vdw-df3-opt2", "wc", "x3lyp",
+})  # fmt: skip
 _SMEARINGS_TOLD = {"mv": "cold", "mp": "mp", "gaussian": "gauss", "fd": "fd"}
 #: ASE converts the log with the constants of 2006.
 _OLD = create_units("2006")
@@ -58,7 +65,8 @@ def check_level(root: Any, calculation: Calculation, asked: Mapping[str, Any], e
     as_declared("occupations", told("input/bands/occupations"), system["occupations"])
     as_declared("number of electrons", float(told("output/band_structure/nelec")), electrons)
     as_declared("spin", told("output/magnetization/lsda"), "true" if system.get("nspin") == 2 else "false")
-    if told("output/dft/functional") in FUNCTIONALS.values():  # it has other names for others
+    # It has other names for others, and for its parts (sla+pw+pbx+pbc).
+    if told("output/dft/functional") in FUNCTIONALS.values() and "+" not in system["input_dft"]:
         as_declared("functional", told("output/dft/functional"), system["input_dft"].lower())
     width = root.find("output/band_structure/smearing")
     if system["occupations"] == "smearing" and width is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -20,6 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alpot.errors import FailureClass
 from alpot.reference.failures import INFRASTRUCTURE, PROGRAMS, of_exit_status
+
+#: What boxes and rulers are drawn with.
+_DRAWN = " \t*%|\\/_=~-+^"
+_LONGEST_SAYING = 300
 
 
 class Symptom(BaseModel):
@@ -69,10 +73,17 @@ class Rung(BaseModel):
 
 @dataclass(frozen=True)
 class Trouble:
-    """What went wrong: a symptom's name, or the class of failure where no symptom is known; and its class."""
+    """What went wrong.
+
+    Attributes:
+        symptom: its name, or the class of failure where no symptom is known.
+        failure: its class.
+        said: the line that tells, with those around it.
+    """
 
     symptom: str
     failure: FailureClass
+    said: str = field(default="", compare=False)
 
 
 class Ladder(BaseModel):
@@ -102,7 +113,7 @@ class Ladder(BaseModel):
             told: name of a symptom that the code's reader has recognised.
         """
         symptoms = (
-            Trouble(symptom.name, symptom.failure)
+            Trouble(symptom.name, symptom.failure, _around(symptom.says, lines))
             for symptom in self.symptom
             if symptom.name == told or _is_said(symptom.says, lines)
         )
@@ -136,6 +147,15 @@ def _of_signal(status: int, lines: Sequence[str]) -> Trouble | None:
     is_killed = status < 0 or (status > 128 and not _is_said(("MPI_Abort",), lines))
     failure = of_exit_status(status) if is_killed else FailureClass.UNKNOWN
     return None if failure is FailureClass.UNKNOWN else Trouble(failure.value, failure)
+
+
+def _around(patterns: Iterable[str], lines: Sequence[str]) -> str:
+    """The last line that matches, and its neighbors, without what codes draw around them."""
+    for number, line in reversed([*enumerate(lines)]):
+        if _is_said(patterns, [line]):
+            words = (text.strip(_DRAWN) for text in lines[max(0, number - 1) : number + 2])
+            return " ".join(" ".join(words).split())[:_LONGEST_SAYING]
+    return ""
 
 
 def _is_said(patterns: Iterable[str], lines: Sequence[str]) -> bool:

@@ -64,8 +64,8 @@ def open_reference(settings: Reference, *, base_directory: Path) -> ReferenceCal
     code = settings.code
     if settings.dft is not None and code not in DFT_CODES:
         raise ConfigError(
-            f"there is a table [reference.dft], but reference.code = {code!r} does not use it; remove the table, or"
-            f" choose one of {', '.join(DFT_CODES)}"
+            f"there is a table [reference.dft], but reference.code = {code!r} does not use it; choose one of"
+            f" {', '.join(DFT_CODES)}, or remove the table"
         )
     plugins = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if code in BUILT_IN:

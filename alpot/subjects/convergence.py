@@ -149,6 +149,17 @@ class Convergence:
         )
         unit = _KNOBS[key].unit if key in _KNOBS else ""
         chosen = good_enough(points, self.tolerance)
+        if not any(np.abs(label.forces).max() >= self.tolerance for label in exact):
+            return Ladder(
+                key=key,
+                unit=unit,
+                own=self.own.value(key),
+                points=points,
+                recommended=None,
+                sentence=f"{key}: no recommendation, for by symmetry there are no forces to be compared;"
+                " take structures whose atoms are displaced, e.g. by --frames",
+                line="",
+            )
         return Ladder(
             key=key,
             unit=unit,

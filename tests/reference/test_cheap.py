@@ -139,7 +139,7 @@ def test_its_own_failures_keep_their_class(
 ) -> None:
     error = screened(settings(code=f"{__name__}:{code.__name__}", arguments={}), aluminum, tmp_path)
     assert error.failure is failure
-    assert "screened by reference.cheap" in error.message
+    assert "the screen by reference.cheap has failed" in error.message
 
 
 def test_its_mistakes_name_its_table(tmp_path: Path) -> None:

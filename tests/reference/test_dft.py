@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -345,6 +346,23 @@ def test_a_program_beside_the_campaign_file_is_found(tmp_path: Path) -> None:
     reference.check(["Al"])
     elsewhere = open_code("espresso", folder=tmp_path, cutoff=100.0, pseudopotentials=upf)
     assert level_of_theory(reference) == level_of_theory(elsewhere)
+
+
+def test_rydbergs_are_not_taken_for_electronvolts() -> None:
+    dft = Dft(functional="none", cutoff=30.0)
+    with pytest.raises(ConfigError, match=r"cutoff = 30: it is in eV, .* 30 Ry are 408 eV"):
+        DftReference(Moody(), dft, {}, {}, Path())
+
+
+def test_forces_that_do_not_add_up_to_zero_are_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Moody.read
+    shift = 0.05
+    monkeypatch.setattr(Moody, "read", lambda *given: replace(read(*given), forces=np.full((2, 3), shift)))
+    assert moody("none").compute(rattled(2), tmp_path / "some").forces.max() == shift
+    shift = 0.06  # a mean of 0.104 eV/Å
+    error = failure(moody("none"), tmp_path / "more")
+    assert "the mean of the forces is 0.1 eV/Å" in error.message and error.is_final
+    assert error.failure is FailureClass.BAD_OUTPUT
 
 
 def test_a_width_without_smearing_is_refused() -> None:

@@ -14,7 +14,7 @@ from alpot.errors import ConfigError, FailureClass
 from alpot.reference.box import with_box
 from alpot.reference.dft_code import Calculation, OutputError, Reading
 from alpot.reference.kpoints import kpoint_grid
-from alpot.reference.ladder import Ladder, Trouble, dotted_keys, is_below, merged, without
+from alpot.reference.ladder import Ladder, Symptom, Trouble, dotted_keys, is_below, merged, without
 from alpot.reference.pseudopotentials import folders_of, pseudopotential_file
 from alpot.reference.witnesses import agree, agreed, as_declared
 from tests.reference.dft_codes import rattled
@@ -212,6 +212,13 @@ def test_ranks_that_are_killed_because_one_has_given_up_were_not_killed_from_out
     said = ["problems computing Cholesky", "MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD"]
     assert ladder.diagnose(said, status=137) == CHOLESKY
     assert ladder.diagnose(said, status=-9) == OUT_OF_MEMORY
+
+
+def test_the_line_that_tells_is_kept() -> None:
+    box = [" *****", " * [ABORT]   *", " *  found an unknown keyword X  *", " *   |       *", "next"]
+    ladder = Ladder(symptom=(Symptom(name="input", failure=FailureClass.MISSING_PROGRAM, says=("unknown keyword",)),))
+    trouble = ladder.diagnose(["possible matches for unknown keyword", *box])
+    assert trouble is not None and trouble.said == "[ABORT] found an unknown keyword X"
 
 
 def test_tables_are_merged_and_left_alone() -> None:

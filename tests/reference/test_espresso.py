@@ -108,6 +108,21 @@ def test_an_isolated_atom_has_the_moment_of_its_ground_state(upf: Path, tmp_path
     assert "nspin = 2" in lines and "starting_magnetization(1) = 0.25" in lines  # 4 of 16 electrons
 
 
+@pytest.mark.parametrize("functional", ["PBX", "GGA", "pbee"])
+def test_a_functional_that_is_not_known_is_refused(upf: Path, tmp_path: Path, functional: str) -> None:
+    """pw.x takes of PBX what it understands, which is no correlation at all."""
+    settings = {"cutoff": 400.0, "pseudopotentials": {"Fe": "Fe.UPF"}, "functional": functional}
+    with pytest.raises(ConfigError, match=rf"functional = '{functional}' is not known .* PBEsol"):
+        written(open_code("espresso", folder=tmp_path, **settings), Atoms("Fe", cell=[5, 5, 5], pbc=True), tmp_path)
+
+
+@pytest.mark.parametrize("functional", ["b86bpbe", "vdw-df2", "sla+pw+pbx+pbc", "XC-001i-004i-003i-004i-000i-000i"])
+def test_pw_x_s_own_names_of_functionals(upf: Path, tmp_path: Path, functional: str) -> None:
+    settings = {"cutoff": 400.0, "pseudopotentials": {"Fe": "Fe.UPF"}, "functional": functional}
+    lines = written(open_code("espresso", folder=tmp_path, **settings), Atoms("Fe", cell=[5, 5, 5], pbc=True), tmp_path)
+    assert f"input_dft = '{functional}'" in lines
+
+
 def test_an_insulator_has_fixed_occupations(upf: Path, tmp_path: Path) -> None:
     reference = open_code(
         "espresso", folder=tmp_path, cutoff=400.0, material="insulator", pseudopotentials={"Fe": "Fe.UPF"}

@@ -240,6 +240,13 @@ def told(study: Study) -> str:
     return console.file.getvalue()
 
 
+def test_forces_that_vanish_by_symmetry_recommend_nothing(folder):
+    write(folder / "frames.xyz", [Atoms("Al", [(0, 0, 0)])])
+    (ladder,) = studied(folder, "arguments.accuracy=2,3,4").ladders
+    assert ladder.recommended is None and ladder.line == ""
+    assert "no forces to be compared" in ladder.sentence
+
+
 def test_files(folder):
     study = studied(folder, "arguments.accuracy=1,2,3,4,6")
     write_study(folder / "study", study)
