@@ -89,7 +89,7 @@ def read_labelled(path: Path, level_of_theory: str) -> list[Label]:
 def write_extxyz(
     path: Path, labels: Sequence[Label], *, frames: Sequence[Atoms] | None = None, isolated: Collection[str] = ()
 ) -> None:
-    """Writes labels as extended XYZ with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_stress`` (eV/Å³, 3 × 3).
+    """Writes labels as extended XYZ with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_stress`` (eV/Å³, (9,)).
 
     Plain ``energy`` and ``forces`` are avoided, because ASE takes them for results of a calculator. Coordinates and
     forces are written with 8 decimals.
@@ -146,7 +146,8 @@ def _labelled_atoms(label: Label, own: Atoms | None) -> Atoms:
     atoms = Atoms(label.atoms.numbers, label.atoms.positions, cell=label.atoms.cell, pbc=label.atoms.pbc)
     atoms.info = {"REF_energy": label.energy, "key": label.key, "level_of_theory": label.level_of_theory}
     if label.stress is not None:
-        atoms.info["REF_stress"] = voigt_6_to_full_3x3_stress(label.stress)
+        # As nine numbers, for ASE writes matrices in a way of its own.
+        atoms.info["REF_stress"] = voigt_6_to_full_3x3_stress(label.stress).ravel()
     atoms.arrays["REF_forces"] = label.forces
     if own is not None:  # behind ours, which no entry of the user's can disturb then
         atoms.info |= {name: value for name, value in own.info.items() if _fits_comment(name, value)}

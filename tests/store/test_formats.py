@@ -41,6 +41,7 @@ def labels(make_label):
 def test_round_trip(tmp_path, labels, name, tolerance):
     write = write_ani_hdf5 if name.endswith("h5") else write_extxyz
     write(tmp_path / name, labels)
+    assert b"_JSON" not in (tmp_path / name).read_bytes()  # ASE's own way, which no other program reads
     back = {label.key: label for label in read_labelled(tmp_path / name, "level-a")}
     assert set(back) == {label.key for label in labels}
     for label in labels:
