@@ -98,7 +98,7 @@ class Abinit(DftCode):
             "ecut": calculation.cutoff,
             # Smooth derivatives with respect to strain: the stress is that of the energy at a constant cutoff.
             "ecutsm": 0.5,
-            "ixc": int(name) if is_number else calculation.chosen("functional", name, _FUNCTIONALS),
+            "ixc": int(name) if is_number else calculation.chosen("functional", name, _FUNCTIONALS, "a number (ixc)"),
             "charge": dft.charge,
             "ngkpt": list(calculation.kpoints), "nshiftk": 1, "shiftk": [0.0, 0.0, 0.0],
             "chksymbreak": 0, "chksymtnons": 0,

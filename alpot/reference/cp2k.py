@@ -18,7 +18,7 @@ from alpot.errors import ConfigError
 from alpot.reference.cp2k_data import kind_entries, names, valence
 from alpot.reference.cp2k_output import cell_signs, check_convergence, check_level, read_files, read_log
 from alpot.reference.dft_code import Calculation, DftCode, Reading
-from alpot.reference.functionals import libxc_parts
+from alpot.reference.functionals import LIBXC, libxc_parts
 from alpot.reference.ladder import merged
 from alpot.reference.witnesses import agreed
 
@@ -169,7 +169,8 @@ def _functional(calculation: Calculation) -> dict[str, dict[str, str]]:
     parts = libxc_parts(calculation.dft.functional)
     if parts:
         return {part: {} for part in parts}
-    found: dict[str, dict[str, str]] = calculation.chosen("functional", calculation.dft.functional, _FUNCTIONALS)
+    name = calculation.dft.functional
+    found: dict[str, dict[str, str]] = calculation.chosen("functional", name, _FUNCTIONALS, LIBXC)
     return found
 
 

@@ -131,12 +131,13 @@ class Calculation:
         """eV, of the whole frame."""
         return self.dft.scf_tolerance * len(self.atoms)
 
-    def chosen(self, what: str, name: str, known: Mapping[str, Any]) -> Any:
-        """What a code calls something; ``ConfigError`` if it has no such thing."""
+    def chosen(self, what: str, name: str, known: Mapping[str, Any], also: str = "") -> Any:
+        """What a code calls something; ``ConfigError`` if it has no such thing; ``also``: what else it takes."""
         if name not in known:
+            others = f", or {also}" if also else ""
             raise ConfigError(
-                f"reference.dft.{what} = {name!r} is not known for this code; it has {', '.join(known)}. What else it"
-                " can do goes into reference.arguments, in the code's own words"
+                f"reference.dft.{what} = {name!r} is not known for this code; it has {', '.join(known)}{others}:"
+                " choose one of them"
             )
         return known[name]
 

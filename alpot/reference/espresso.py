@@ -184,7 +184,8 @@ def _functional(calculation: Calculation) -> str:
     name = calculation.dft.functional
     if name.lower() in OTHER_FUNCTIONALS or "+" in name or name.upper().startswith("XC-"):
         return name
-    return str(calculation.chosen("functional", name, FUNCTIONALS))
+    also = f"pw.x's own names ({', '.join(sorted(OTHER_FUNCTIONALS))}), or their parts joined by +"
+    return str(calculation.chosen("functional", name, FUNCTIONALS, also))
 
 
 def _link(symbol: str, file: str) -> str:

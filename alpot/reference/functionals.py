@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+#: For messages: what is taken beside the names of a code.
+LIBXC = "names of libxc joined by +, e.g. GGA_X_PBE+GGA_C_PBE"
 _LIBXC = re.compile(r"(LDA|GGA|MGGA)_[A-Z0-9_]+(\+(LDA|GGA|MGGA)_[A-Z0-9_]+)*")
 
 

@@ -15,7 +15,7 @@ from alpot.config import Dft
 from alpot.errors import ConfigError, UsageError
 from alpot.reference import gpaw_job
 from alpot.reference.dft_code import Calculation, DftCode, Reading
-from alpot.reference.functionals import libxc_parts
+from alpot.reference.functionals import LIBXC, libxc_parts
 from alpot.reference.gpaw_output import check_convergence, check_level, read_log, read_results
 from alpot.reference.inputs import content_hash
 from alpot.reference.ladder import merged
@@ -145,7 +145,7 @@ def _parameters(calculation: Calculation) -> dict[str, Any]:
         raise ConfigError("gpaw chooses the grid of its density by itself: leave out reference.dft.density_cutoff")
     functional = dft.functional
     if not libxc_parts(functional):
-        functional = calculation.chosen("functional", functional, _FUNCTIONALS)
+        functional = calculation.chosen("functional", functional, _FUNCTIONALS, LIBXC)
     kind, width = calculation.smearing()
     parameters: dict[str, Any] = {
         "mode": {"name": "pw", "ecut": calculation.cutoff},

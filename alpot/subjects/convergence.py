@@ -149,24 +149,16 @@ class Convergence:
         )
         unit = _KNOBS[key].unit if key in _KNOBS else ""
         chosen = good_enough(points, self.tolerance)
-        if not any(np.abs(label.forces).max() >= self.tolerance for label in exact):
-            return Ladder(
-                key=key,
-                unit=unit,
-                own=self.own.value(key),
-                points=points,
-                recommended=None,
-                sentence=f"{key}: no recommendation, for by symmetry there are no forces to be compared;"
-                " take structures whose atoms are displaced, e.g. by --frames",
-                line="",
-            )
+        largest = max((float(np.linalg.norm(label.forces, axis=1).max()) for label in exact), default=None)
+        if largest is not None and largest < self.tolerance:  # all settings are within it, which says nothing
+            chosen = None
         return Ladder(
             key=key,
             unit=unit,
             own=self.own.value(key),
             points=points,
             recommended=chosen.value if chosen else None,
-            sentence=_sentence(key, unit, points, chosen, self.tolerance),
+            sentence=_sentence(key, unit, points, chosen, largest, self.tolerance),
             line=_line(key, chosen.value) if chosen else "",
         )
 
@@ -315,12 +307,19 @@ def _unknown(
     return Point(value=value, missing=sum(key not in labels for key in keys))
 
 
-def _sentence(key: str, unit: str, points: Sequence[Point], chosen: Point | None, tolerance: float) -> str:
+def _sentence(
+    key: str, unit: str, points: Sequence[Point], chosen: Point | None, largest: float | None, tolerance: float
+) -> str:
     if any(point.missing for point in points):
         return f"{key}: no recommendation before all settings are computed; the same command goes on with it"
     known = [point for point in points if point.is_known]
     if len(known) < 2:
         return f"{key}: fewer than two settings could be computed; nothing can be said"
+    if largest is not None and largest < tolerance:
+        return (
+            f"{key}: no recommendation, for there are no forces to be compared: none reaches {tolerance:g} eV/Å, as in"
+            " crystals by symmetry; take structures whose atoms are displaced, e.g. by --frames"
+        )
     exact = f"{_with_unit(known[-1].value, unit)}"
     if chosen is not None:
         return (

@@ -32,7 +32,9 @@ from alpot.structures import is_isolated_atom
 from alpot.subjects.training_data import is_whole
 
 #: Why a label is refused that would have another name than the one that was asked for.
-OTHER_LEVEL = "the campaign file has another level of theory now than when this label was asked for"
+OTHER_LEVEL = (
+    "the campaign file has another level of theory now than when this label was asked for; run the same command again"
+)
 
 
 @dataclass(frozen=True)

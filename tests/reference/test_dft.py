@@ -362,6 +362,7 @@ def test_forces_that_do_not_add_up_to_zero_are_no_label(tmp_path: Path, monkeypa
     shift = 0.06  # a mean of 0.104 eV/Å
     error = failure(moody("none"), tmp_path / "more")
     assert "the mean of the forces is 0.1 eV/Å" in error.message and error.is_final
+    assert error.message.endswith("raise reference.dft.cutoff")
     assert error.failure is FailureClass.BAD_OUTPUT
 
 

@@ -240,6 +240,13 @@ def told(study: Study) -> str:
     return console.file.getvalue()
 
 
+def test_a_study_without_any_whole_setting_does_not_speak_of_forces(folder):
+    work = begin(folder, "arguments.accuracy=2,3,4")
+    stopped_at(work, 1)
+    (ladder,) = work.study().ladders
+    assert "before all settings are computed" in ladder.sentence
+
+
 def test_forces_that_vanish_by_symmetry_recommend_nothing(folder):
     write(folder / "frames.xyz", [Atoms("Al", [(0, 0, 0)])])
     (ladder,) = studied(folder, "arguments.accuracy=2,3,4").ladders
