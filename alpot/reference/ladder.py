@@ -135,8 +135,10 @@ class Ladder(BaseModel):
 
 
 def _first_said(sayings: Iterable[tuple[str, FailureClass]], lines: Sequence[str]) -> Trouble | None:
-    found = (Trouble(failure.value, failure) for pattern, failure in sayings if _is_said((pattern,), lines))
-    return next(found, None)
+    for pattern, failure in sayings:
+        if _is_said((pattern,), lines):
+            return Trouble(failure.value, failure, _around((pattern,), lines))
+    return None
 
 
 def _of_signal(status: int, lines: Sequence[str]) -> Trouble | None:

@@ -219,6 +219,9 @@ def test_the_line_that_tells_is_kept() -> None:
     ladder = Ladder(symptom=(Symptom(name="input", failure=FailureClass.MISSING_PROGRAM, says=("unknown keyword",)),))
     trouble = ladder.diagnose(["possible matches for unknown keyword", *box])
     assert trouble is not None and trouble.said == "[ABORT] found an unknown keyword X"
+    missing = "pw.x: error while loading shared libraries: libmkl.so: cannot open shared object file"
+    trouble = ladder.diagnose([missing], status=127)
+    assert trouble is not None and trouble.said == missing
 
 
 def test_tables_are_merged_and_left_alone() -> None:
