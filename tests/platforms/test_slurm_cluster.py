@@ -1,5 +1,7 @@
 """The script that starts a real Slurm on this machine leaves nothing running, and says what it lacks."""
 
+import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -17,9 +19,7 @@ def members(directory: Path) -> list[str]:
 
 
 def test_start_twice_and_stop_with_a_job_running(slurm_cluster, tmp_path, monkeypatch):
-    other = type(slurm_cluster)(
-        tmp_path / "other"
-    )  # beside the one that the session has: they do not disturb each other
+    other = type(slurm_cluster)(tmp_path / "other")  # beside the session's: they do not disturb each other
     monkeypatch.setenv("SLURM_CONF", str(other.configuration))
     other.script("start")
     daemons = sorted(members(other.directory))
@@ -37,6 +37,24 @@ def test_start_twice_and_stop_with_a_job_running(slurm_cluster, tmp_path, monkey
     assert members(other.directory) == []
     assert len(members(slurm_cluster.directory)) >= 5
     other.script("stop")  # does no harm
+
+
+def test_ports_that_others_use_are_left_to_them(slurm_cluster, tmp_path, monkeypatch):
+    """CI failed when an outgoing connection of another program had the port of a daemon."""
+    other = type(slurm_cluster)(tmp_path / "other")
+    monkeypatch.setenv("SLURM_CONF", str(other.configuration))
+
+    def controller_port() -> int:
+        other.script("start")
+        configuration = other.configuration.read_text()
+        other.script("stop")
+        return int(re.search(r"^SlurmctldPort=(\d+)$", configuration, re.MULTILINE)[1])
+
+    first = controller_port()
+    with Path("/proc/sys/net/ipv4/ip_local_port_range").open() as kernel:
+        assert first + 3 < int(kernel.read().split()[0])
+    with socket.create_server(("127.0.0.1", first + 2), backlog=5):
+        assert controller_port() != first
 
 
 def test_a_cluster_that_is_not_there(tmp_path):
