@@ -62,9 +62,14 @@ class FailureClass(StrEnum):
     UNPHYSICAL_GEOMETRY = "unphysical_geometry"
     BAD_OUTPUT = "bad_output"
     MISSING_PROGRAM = "missing_program"
+    WRONG_INPUT = "wrong_input"
     DISK_FULL = "disk_full"
     BUG = "bug"
     UNKNOWN = "unknown"
+
+
+#: What only the user can mend: no other structure would fare better.
+FOR_THE_USER = frozenset({FailureClass.MISSING_PROGRAM, FailureClass.WRONG_INPUT})
 
 
 class ReferenceError(AlpotError):

@@ -22,6 +22,7 @@ from alpot.campaign.presence import at_work
 from alpot.campaign.subject import SUMMARIES, Assignment, Subject
 from alpot.errors import (
     CampaignDirectoryError,
+    ConfigError,
     FailureClass,
     Interrupted,
     ReferenceError,
@@ -153,7 +154,9 @@ def _of_the_user(error: Exception) -> FailureClass | None:
     """The class of what only the user can mend, such as a file that a reference needs; None if it is none."""
     # A structure may be drawn better the next time, and a directory may be missing on one node alone.
     is_local = isinstance(error, StructureError | CampaignDirectoryError)
-    return FailureClass.MISSING_PROGRAM if isinstance(error, UsageError) and not is_local else None
+    if not isinstance(error, UsageError) or is_local:
+        return None
+    return FailureClass.WRONG_INPUT if isinstance(error, ConfigError) else FailureClass.MISSING_PROGRAM
 
 
 def _of_the_machine(error: Exception) -> FailureClass | None:

@@ -34,8 +34,8 @@ def decide_labels(state: State, settings: PolicySettings) -> Event | None:
 
 
 def _ending(state: State) -> Ending | None:
-    if state.missing_program:
-        return Ending("missing_program", None, f"no label can be computed: {state.missing_program}", failed=True)
+    if state.obstacle:
+        return Ending(state.obstacle[0], None, f"no label can be computed: {state.obstacle[1]}", failed=True)
     if state.disk_full:
         return Ending("disk_full", None, f"nothing more can be stored: {state.disk_full}", failed=True)
     if not (state.tasks or state.failed[Kind.LABEL] or state.next_candidate):

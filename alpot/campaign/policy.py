@@ -16,7 +16,7 @@ from alpot.campaign import events
 from alpot.campaign.events import Ending, Task
 from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
-from alpot.errors import FailureClass
+from alpot.errors import FOR_THE_USER, FailureClass
 from alpot.store.ledger import Event
 
 #: Attempts at an explore, score, train or assess task.
@@ -192,7 +192,8 @@ def verdict(state: State, settings: PolicySettings, task: Task) -> Event:
         if failures[FailureClass.UNPHYSICAL_GEOMETRY]:
             # A verdict on the structure, not a failure of the code: the same structure would give it again.
             return events.task_abandoned(task.id, FailureClass.UNPHYSICAL_GEOMETRY, counts=False)
-        del failures[FailureClass.MISSING_PROGRAM]
+        for mended in FOR_THE_USER:
+            del failures[mended]
     if course.is_final or failures.total() >= (settings.attempts if task.kind == Kind.LABEL else _ATTEMPTS):
         (reason, _), *_ = (failures or course.failures).most_common(1)
         return events.task_abandoned(task.id, reason, counts=True)
@@ -204,8 +205,8 @@ def verdict(state: State, settings: PolicySettings, task: Task) -> Event:
 
 def _ending(state: State, settings: PolicySettings) -> Ending | None:
     """The first rule to stop that is met."""
-    if state.missing_program:
-        return Ending("missing_program", None, f"no label can be computed: {state.missing_program}", failed=True)
+    if state.obstacle:
+        return Ending(state.obstacle[0], None, f"no label can be computed: {state.obstacle[1]}", failed=True)
     if state.disk_full:
         return Ending("disk_full", None, f"nothing more can be stored: {state.disk_full}", failed=True)
     if state.training_failure:

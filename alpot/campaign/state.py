@@ -24,11 +24,11 @@ from alpot.campaign.subject import (
     ScoreSummary,
     TrainSummary,
 )
-from alpot.errors import FailureClass
+from alpot.errors import FOR_THE_USER, FailureClass
 from alpot.store.ledger import Event
 
 #: Failures of a label that say nothing about its structure: they use up none of the label budget.
-BLAMELESS = frozenset({FailureClass.MISSING_PROGRAM, FailureClass.NODE_LOST, FailureClass.DISK_FULL})
+BLAMELESS = FOR_THE_USER | {FailureClass.NODE_LOST, FailureClass.DISK_FULL}
 #: An attempt that is interrupted without having come any further so often in a row has too little time.
 _IDLE_INTERRUPTIONS = 3
 #: Explorations over which "of late" is taken.
@@ -131,7 +131,7 @@ class State:
         interruptions: number of attempts that were saved when their job ended.
         last_failure: task and message of the last attempt that did not finish.
         given_up: tasks that failed for good since the campaign was opened.
-        missing_program: message of a failed label that no other label can escape.
+        obstacle: class and message of a failed label that no other label can escape.
         disk_full: message of a task that found no space for what it had done.
         training_failure: why training was given up.
         stop_requested: the user asked to stop.
@@ -191,7 +191,7 @@ class State:
     interruptions: int = 0
     last_failure: str = ""
     given_up: int = 0
-    missing_program: str = ""
+    obstacle: tuple[FailureClass, str] | None = None
     disk_full: str = ""
     training_failure: str = ""
     stop_requested: bool = False
@@ -307,7 +307,8 @@ class State:
     def _open(self) -> None:
         """A failed campaign gets another chance: the user has seen the reason, and perhaps mended it."""
         self.stop_requested = False
-        self.missing_program = self.training_failure = self.disk_full = ""
+        self.obstacle = None
+        self.training_failure = self.disk_full = ""
         self.given_up = 0
         self.forgiven = len(self.refused)
         if self.has_failed or (self.ending is not None and self.ending.failed):
@@ -404,8 +405,8 @@ class State:
             self.disk_full = payload["message"]
         if task.kind == Kind.LABEL:
             self.calculations += failure not in BLAMELESS and self.counts(task)
-            if failure == FailureClass.MISSING_PROGRAM:
-                self.missing_program = payload["message"]
+            if failure in FOR_THE_USER:
+                self.obstacle = failure, payload["message"]
 
     def _lose(self, payload: dict[str, Any]) -> None:
         task, course = self._fall(payload["id"])

@@ -17,7 +17,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.units import Rydberg
 
 from alpot.config import Dft
-from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
+from alpot.errors import FOR_THE_USER, ConfigError, FailureClass, ReferenceError, UsageError
 from alpot.reference.box import with_box
 from alpot.reference.dft_code import Calculation, DftCode, OutputError, Reading, at_zero_smearing, smearing_of
 from alpot.reference.failures import evidence, of_exit_status
@@ -252,7 +252,7 @@ class DftReference:
     def _given_up(self, failure: RunFailed, course: _Course) -> ReferenceError:
         tried = f", in {len(course.climbed) + 1} ways" if course.climbed else ""
         # What the user has to mend, and may mend only if it is named.
-        is_to_mend = failure.trouble.failure is FailureClass.MISSING_PROGRAM and failure.trouble.said
+        is_to_mend = failure.trouble.failure in FOR_THE_USER and failure.trouble.said
         said = f"; it says: {failure.trouble.said}" if is_to_mend else ""
         return ReferenceError(
             f"reference {self.name!r} failed ({failure.trouble.symptom}{tried}): {failure.message}{said}",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ase.calculators.calculator import BadConfiguration, CalculationFailed, EnvironmentError, ReadError, SCFError
 
-from alpot.errors import FailureClass, ReferenceError, UsageError
+from alpot.errors import ConfigError, FailureClass, ReferenceError, UsageError
 
 #: Lines of traceback and of the code's newest file that are kept as evidence.
 EVIDENCE_LINES = 20
@@ -91,7 +91,7 @@ def as_reference_error(error: Exception, directory: Path, *, name: str) -> Refer
     if isinstance(error, UsageError):  # no other frame would fare better before the user has mended it
         return ReferenceError(
             f"reference {name!r} cannot work here: {error}",
-            failure=FailureClass.MISSING_PROGRAM,
+            failure=FailureClass.WRONG_INPUT if isinstance(error, ConfigError) else FailureClass.MISSING_PROGRAM,
             evidence=evidence(error, directory),
         )
     failure = classify(error, directory)

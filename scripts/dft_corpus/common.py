@@ -25,7 +25,9 @@ from tests.reference.dft_codes import rattled
 NOT_CONVERGED, BAD_OUTPUT = FailureClass.NOT_CONVERGED, FailureClass.BAD_OUTPUT
 KILLED = FailureClass.OUT_OF_MEMORY  # nobody else kills without a word
 UNKNOWN, NODE_LOST = FailureClass.UNKNOWN, FailureClass.NODE_LOST
-MISSING = FailureClass.MISSING_PROGRAM  # nothing can be computed before the user has mended it
+# Nothing can be computed before the user has mended it.
+MISSING = FailureClass.MISSING_PROGRAM
+WRONG_INPUT = FailureClass.WRONG_INPUT
 
 
 def good_cases() -> list[Case]:
@@ -67,7 +69,7 @@ def bad_cases(bench: Bench, *, has_second_file: bool) -> list[Case]:
     ]
     return [
         Case(name="few-steps", verdict=NOT_CONVERGED, symptom="scf_not_converged", ran_arguments=bench.few_steps),
-        Case(name="nonsense-input", verdict=MISSING, symptom="input", ran_arguments=bench.nonsense),
+        Case(name="nonsense-input", verdict=WRONG_INPUT, symptom="input", ran_arguments=bench.nonsense),
         *killed,
         Case(name="killed-50-unnoticed", verdict=BAD_OUTPUT, kill=(0.5, signal.SIGKILL), status=0),
         Case(name="log-cut-at-95", verdict=BAD_OUTPUT, after=cut_log(0.95)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alpot.errors import FailureClass
 from dft_corpus.case import Case
-from dft_corpus.common import BAD_OUTPUT, KILLED, MISSING, NOT_CONVERGED, UNKNOWN
+from dft_corpus.common import BAD_OUTPUT, KILLED, MISSING, NOT_CONVERGED, UNKNOWN, WRONG_INPUT
 from tests.reference.dft_codes import rattled
 
 _UNPHYSICAL = FailureClass.UNPHYSICAL_GEOMETRY
@@ -61,6 +61,6 @@ def espresso_cases() -> list[Case]:
         Case(name="relaxation", verdict=BAD_OUTPUT, tamper=_edit_input("'scf'", "'relax'")),
         Case(name="not-self-consistent", verdict=BAD_OUTPUT, tamper=_edit_input("'scf'", "'md'\n   nstep = 2")),
         Case(name="no-forces", verdict=BAD_OUTPUT, tamper=_edit_input(".true.", ".false.")),
-        Case(name="unknown-keyword", verdict=MISSING, symptom="input",
+        Case(name="unknown-keyword", verdict=WRONG_INPUT, symptom="input",
              tamper=_edit_input("&SYSTEM", "&SYSTEM\n   nonsense = 1")),
     ]  # fmt: skip

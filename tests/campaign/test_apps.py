@@ -12,7 +12,7 @@ from alpot.campaign.apps import published_result, run_task
 from alpot.campaign.events import Task
 from alpot.campaign.presence import at_work, wait_for_orphans
 from alpot.campaign.subject import SUMMARIES, Kind, LabelSummary, TrainSummary
-from alpot.errors import CampaignDirectoryError, ConfigError, StructureError
+from alpot.errors import CampaignDirectoryError, ConfigError, StructureError, UsageError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import storage_error
 from alpot.store.json_files import read_json
@@ -99,7 +99,12 @@ def test_a_subject_that_cannot_be_imported(directory, subject):
 
 @pytest.mark.parametrize(
     ("error", "failure"),
-    [(ConfigError, "missing_program"), (StructureError, "bug"), (CampaignDirectoryError, "bug")],
+    [
+        (ConfigError, "wrong_input"),
+        (UsageError, "missing_program"),
+        (StructureError, "bug"),
+        (CampaignDirectoryError, "bug"),
+    ],
 )
 def test_what_only_the_user_can_mend_is_no_bug(directory, monkeypatch, error, failure):
     """For example a pseudopotential that is not there on the worker; no other label would fare better."""

@@ -305,8 +305,9 @@ def test_a_shard_that_is_not_whole_supersedes_nothing(make_campaign):
             controller.run()
 
 
-def test_a_missing_program_stops_at_once(make_campaign):
-    failures = [{"kind": "label", "match": "", "attempts": 1, "failure": "missing_program"}]
+@pytest.mark.parametrize("failure", ["missing_program", "wrong_input"])
+def test_what_only_the_user_can_mend_stops_at_once(make_campaign, failure):
+    failures = [{"kind": "label", "match": "", "attempts": 1, "failure": failure}]
     controller = make_campaign(config={"failures": failures})
     with pytest.raises(CampaignFailed, match="no label can be computed"):
         controller.run()

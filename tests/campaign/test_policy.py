@@ -8,7 +8,7 @@ from alpot.campaign.events import Ending, Task
 from alpot.campaign.policy import PolicySettings, decide, is_lifted, verdict
 from alpot.campaign.state import State, Waiting
 from alpot.campaign.subject import AssessSummary, Candidate, Kind
-from alpot.errors import FailureClass
+from alpot.errors import FOR_THE_USER, FailureClass
 
 
 def settings(workers: int = 1, **changes) -> PolicySettings:
@@ -241,7 +241,7 @@ def test_verdicts_on_labels(failures, expected):
         assert state.rejected == {expected: 1} and not state.labelling
 
 
-@pytest.mark.parametrize("failure", [FailureClass.NOT_CONVERGED, FailureClass.MISSING_PROGRAM])
+@pytest.mark.parametrize("failure", [FailureClass.NOT_CONVERGED, *sorted(FOR_THE_USER)])
 def test_a_label_for_which_all_has_been_tried_is_not_tried_again(failure):
     state = waiting(running(), 1)
     task = Task("label-000001", Kind.LABEL, {"candidate": "c0"})

@@ -216,7 +216,7 @@ def test_ranks_that_are_killed_because_one_has_given_up_were_not_killed_from_out
 
 def test_the_line_that_tells_is_kept() -> None:
     box = [" *****", " * [ABORT]   *", " *  found an unknown keyword X  *", " *   |       *", "next"]
-    ladder = Ladder(symptom=(Symptom(name="input", failure=FailureClass.MISSING_PROGRAM, says=("unknown keyword",)),))
+    ladder = Ladder(symptom=(Symptom(name="input", failure=FailureClass.WRONG_INPUT, says=("unknown keyword",)),))
     trouble = ladder.diagnose(["possible matches for unknown keyword", *box])
     assert trouble is not None and trouble.said == "[ABORT] found an unknown keyword X"
     missing = "pw.x: error while loading shared libraries: libmkl.so: cannot open shared object file"

@@ -118,7 +118,7 @@ def test_labels_outside_the_main_thread(aluminum: Atoms, tmp_path: Path) -> None
         (FileNotFoundError(2, "no", "pw.x"), FailureClass.MISSING_PROGRAM),
         (subprocess.CalledProcessError(127, "pw.x"), FailureClass.MISSING_PROGRAM),
         (subprocess.CalledProcessError(-9, "pw.x"), FailureClass.OUT_OF_MEMORY),
-        (ConfigError("no"), FailureClass.MISSING_PROGRAM),
+        (ConfigError("no"), FailureClass.WRONG_INPUT),
         (ZeroDivisionError("why"), FailureClass.UNKNOWN),
     ],
 )
