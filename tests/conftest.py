@@ -8,6 +8,14 @@ import pytest
 
 from tests.command_line import Run, Said
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes, the whole campaigns (beside this file) come first: the last to begin should be short."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.parent != HERE)
+
 
 @pytest.fixture
 def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
