@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alpot.config import Dft
 from alpot.errors import ConfigError
+from alpot.reference.pseudopotential_functional import refuse_other_family
 from alpot.reference.pseudopotentials import folders_of, named_pseudopotential
 
 #: Basis set of an element for which none is named: the first that the data files have. With two sets of polarisation
@@ -22,13 +23,14 @@ def kind_entries(element: str, dft: Dft, base_directory: Path) -> tuple[str, str
     """What CP2K has to know of an element: the texts of its pseudopotential and of its basis set, and their hash.
 
     Raises:
-        ConfigError: there is no such entry.
+        ConfigError: there is no such entry, or the pseudopotential was made for another family of functionals.
     """
     name = named_pseudopotential(element, dft, '"GTH-PBE", or with the number of its electrons, "GTH-PBE-q3"')
     folders = folders_of("CP2K_DATA_DIR", "/usr/share/cp2k", "/usr/local/share/cp2k/data")
     if dft.pseudopotential_folder is not None:
         folders.insert(0, base_directory / Path(dft.pseudopotential_folder).expanduser())
     potential = _entry(element, (name,), folders, ("GTH_POTENTIALS", "*POTENTIAL*"), "pseudopotentials")
+    refuse_other_family(element, name, potential, dft.functional)
     bases = (dft.basis[element],) if element in dft.basis else _BASES
     basis = _entry(element, bases, folders, ("BASIS_MOLOPT", "*BASIS*"), "basis")
     text = f"{potential}\n{basis}\n"

@@ -217,7 +217,8 @@ class DftCode(ABC):
         """The pseudopotential of an element as the code wants it, and the hash of its content.
 
         Raises:
-            ConfigError: it is not named, or not there; the message says what to do.
+            ConfigError: it is not named, not there, or made for another family of functionals; the message says what
+                to do.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from alpot.config import Dft
 from alpot.errors import ConfigError
 from alpot.reference.inputs import content_hash
+from alpot.reference.pseudopotential_functional import refuse_file_of_other_family
 
 
 def named_pseudopotential(element: str, dft: Dft, hint: str) -> str:
@@ -42,7 +43,7 @@ def pseudopotential_file(
         install: how to come by pseudopotentials.
 
     Raises:
-        ConfigError: it is not named or not there.
+        ConfigError: it is not named or not there, or was made for another family of functionals.
     """
     name = named_pseudopotential(element, dft, hint)
     places = [base_directory]
@@ -52,6 +53,7 @@ def pseudopotential_file(
     for place in places:
         path = place / Path(name).expanduser()
         if path.is_file():
+            refuse_file_of_other_family(element, path, dft.functional)
             return str(path.resolve()), content_hash(path)
     raise ConfigError(
         f"reference.dft.pseudopotentials.{element} = {name!r}: there is no such file in"

@@ -41,17 +41,15 @@ class Runner:
         self.bench = BENCHES[name]
         self.name = name
 
-    @cached_property
+    @property
     def code(self) -> DftCode:
         """The adapter."""
-        return self._reference({}, {}).code
+        return self._reference.code
 
-    def _reference(self, dft: dict[str, Any], arguments: dict[str, Any]) -> DftReference:
-        settings = Reference(
-            code=self.name,
-            dft=Dft(**{**self.bench.dft, **dft}),
-            arguments=merged(self.bench.arguments, arguments),
-        )
+    @cached_property
+    def _reference(self) -> DftReference:
+        """At the level of theory that the cases change."""
+        settings = Reference(code=self.name, dft=Dft(**self.bench.dft), arguments=self.bench.arguments)
         reference = open_reference(settings, base_directory=Path.cwd())
         assert isinstance(reference, DftReference)
         return reference
@@ -66,18 +64,19 @@ class Runner:
 
     def calculation(self, frame: Atoms, dft: dict[str, Any], arguments: dict[str, Any], directory: Path) -> Calculation:
         """As the reference makes it."""
-        reference = self._reference(dft, {})
+        changed = Dft(**{**self.bench.dft, **dft})
         boxed = with_box(frame)
         return Calculation(
             atoms=boxed,
             directory=directory,
-            dft=reference.dft,
+            dft=changed,
+            # The same for all functionals, also those for which a reference would refuse them.
             pseudopotentials={
-                symbol: reference.code.find_pseudopotential(symbol, reference.dft, Path.cwd())[0]
+                symbol: self.code.find_pseudopotential(symbol, self._reference.dft, Path.cwd())[0]
                 for symbol in sorted(set(boxed.symbols))
             },
             arguments=merged(self.bench.arguments, arguments),
-            kpoints=kpoint_grid(boxed, reference.dft.kpoints_per_length),
+            kpoints=kpoint_grid(boxed, changed.kpoints_per_length),
         )
 
     def run(self, case: Case, directory: Path) -> int:

@@ -112,3 +112,17 @@ pseudopotentials = {Al = "./none.UPF"}
     (result,) = Checks(config, tmp_path).run()
     assert (result.stage, result.ok) == ("reference", False)
     assert "table [reference.cheap]: " in result.detail and "none.UPF" in result.detail
+
+
+def test_a_pseudopotential_for_another_functional_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "Al.UPF").write_text('<PP_HEADER element="Al" functional="SLA PZ NOGX NOGC" z_valence="3.0"/>\n')
+    dft = """
+[reference.dft]
+cutoff = 150.0
+pseudopotentials = {Al = "./Al.UPF"}
+"""
+    config = parse_campaign(changed(('code = "emt"\n', f'code = "espresso"\n{dft}')), "tiny")
+    (result,) = Checks(config, tmp_path).run()
+    assert (result.stage, result.ok) == ("reference", False)
+    assert "Al.UPF was made for another functional (SLA PZ NOGX NOGC: LDA)" in result.detail
+    assert "reference.dft.functional = 'PBE'" in result.detail
