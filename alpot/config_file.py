@@ -1,6 +1,6 @@
 """Reads and writes ``campaign.toml``, so that whatever is wrong in it is told in sentences that help.
 
-The settings themselves are in ``config.py``; the template and the schema are generated from them and cannot drift.
+The settings themselves are in ``alpot.config``; the template and the schema are generated from them and cannot drift.
 """
 
 from __future__ import annotations
