@@ -1,11 +1,10 @@
 """Reads and writes ``campaign.toml``, so that whatever is wrong in it is told in sentences that help.
 
-The settings themselves are in ``config.py``; the template and the schema are generated from them and cannot drift.
+The settings themselves are in ``alpot.config``; the template and the schema are generated from them and cannot drift.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import textwrap
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from alpot.config import Campaign, Material, Table
+from alpot.config.spelling import did_you_mean
 from alpot.errors import ConfigError
 
 _COMMENT_WIDTH = 100
@@ -357,7 +357,7 @@ def _sentence(place: _Place, details: ErrorDetails) -> str:
         return f"{seen}{context['error']}{_description(place)}"
     if kind in ("model_type", "model_attributes_type"):
         return f"must be a table, but is the value {_shown(value)}{_description(place)}"
-    guess = _did_you_mean(value, _allowed_words(place.field.annotation)) if place.field else ""
+    guess = _guess(value, _allowed_words(place.field.annotation)) if place.field else ""
     reason = details["msg"].replace("Input should", "it must").replace("Tuple should", "the list must")
     for python, toml in (("a valid tuple", "a list"), ("a valid dictionary", "a table"), (" after validation", "")):
         reason = reason.replace(python, toml)
@@ -366,7 +366,7 @@ def _sentence(place: _Place, details: ErrorDetails) -> str:
 
 def _unknown_key(place: _Place, value: Any) -> str:
     names = list(place.table.model_fields)
-    guess = _did_you_mean(place.key, names)
+    guess = _guess(place.key, names)
     elsewhere = [header for header, table in _all_tables(Campaign, "") if place.key in table.model_fields]
     if not guess and elsewhere:
         guess = f"; it belongs into {' or '.join(dict.fromkeys(elsewhere))}"
@@ -380,12 +380,12 @@ def _unknown_kind(place: _Place, value: Any) -> str:
     if not isinstance(value, dict) or "kind" not in value:
         return f"the key kind is missing; it must be one of: {', '.join(kinds)}"
     kind = value["kind"]
-    return f"kind = {_shown(kind)} is not known; it must be one of: {', '.join(kinds)}{_did_you_mean(kind, kinds)}"
+    return f"kind = {_shown(kind)} is not known; it must be one of: {', '.join(kinds)}{_guess(kind, kinds)}"
 
 
-def _did_you_mean(word: Any, words: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(word), words, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _guess(word: Any, words: Sequence[str]) -> str:
+    guess = did_you_mean(str(word), words)
+    return f";{guess}" if guess else ""
 
 
 def _description(place: _Place) -> str:

@@ -6,11 +6,11 @@ A platform is a callable that takes the campaign file's table ``[resources]`` an
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 from alpot.campaign.executor import Platform
 from alpot.config import Resources
+from alpot.config.spelling import did_you_mean
 from alpot.errors import ConfigError
 
 GROUP = "alpot.platforms"
@@ -33,10 +33,9 @@ def open_platform(settings: Resources) -> Platform:
     known = {entry.name: entry for entry in (*entry_points(group=GROUP), *_OURS)}
     entry = known.get(settings.platform)
     if entry is None:
-        similar = get_close_matches(settings.platform, known, n=1)
-        hint = f"did you mean {similar[0]!r}? " if similar else ""
         raise ConfigError(
-            f"resources.platform is {settings.platform!r}, which is not installed; {hint}known: {sorted(known)}"
+            f"resources.platform is {settings.platform!r}, which is not installed;"
+            f"{did_you_mean(settings.platform, known)} known: {sorted(known)}"
         )
     try:
         factory = entry.load()

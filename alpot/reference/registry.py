@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.calculators.names import names as ase_names
 
 from alpot.config import Reference
+from alpot.config.spelling import did_you_mean
 from alpot.errors import ConfigError, UsageError
 from alpot.reference.ase_reference import AseReference
 from alpot.reference.dft import DftReference
@@ -62,12 +62,13 @@ def open_reference(settings: Reference, *, base_directory: Path) -> ReferenceCal
         UsageError: the module of an import path, or of an ASE calculator, is not installed.
     """
     code = settings.code
+    plugins = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    _refuse_unknown(code, [*DFT_CODES, *BUILT_IN, *plugins])
     if settings.dft is not None and code not in DFT_CODES:
         raise ConfigError(
             f"there is a table [reference.dft], but reference.code = {code!r} does not use it; choose one of"
             f" {', '.join(DFT_CODES)}, or remove the table"
         )
-    plugins = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if code in BUILT_IN:
         reference = _from_factory(code, _import(BUILT_IN[code], code), settings, base_directory)
     elif code in DFT_CODES:
@@ -78,18 +79,21 @@ def open_reference(settings: Reference, *, base_directory: Path) -> ReferenceCal
         made = _import(code, code)
         _refuse_other_than_calculators(code, made)
         reference = _from_ase(code, made, settings, base_directory)
-    elif code in _registered_in_ase():
-        reference = _from_ase(code, _ase_class(code), settings, base_directory)
     else:
-        allowed = [*DFT_CODES, *BUILT_IN, *plugins]
-        raise ConfigError(
-            f"reference.code = {code!r} is not known;{_did_you_mean(code, [*allowed, *_registered_in_ase()])}"
-            f" there are {', '.join(allowed)}, ASE's calculators ({', '.join(_registered_in_ase())}), and import paths"
-            ' such as "ase.calculators.emt:EMT"'
-        )
+        reference = _from_ase(code, _ase_class(code), settings, base_directory)
     # Better to learn now than with the first label that the settings cannot be recorded.
     level_of_theory(reference)
     return reference
+
+
+def _refuse_unknown(code: str, ours: Sequence[str]) -> None:
+    ases = _registered_in_ase()
+    if ":" not in code and code not in (*ours, *ases):
+        raise ConfigError(
+            f"reference.code = {code!r} is not known;{did_you_mean(code, [*ours, *ases])} there are {', '.join(ours)},"
+            f" ASE's calculators ({', '.join(ases)}), and import paths such as"
+            ' "ase.calculators.emt:EMT"'
+        )
 
 
 def _from_factory(
@@ -147,7 +151,7 @@ def _check_arguments(code: str, make: Callable[..., Any], arguments: dict[str, A
     if unknown:
         raise ConfigError(
             f"reference.arguments: {code!r} does not take {', '.join(map(repr, unknown))};"
-            f"{_did_you_mean(unknown[0], named)} it takes {', '.join(named) or 'no arguments'}"
+            f"{did_you_mean(unknown[0], named)} it takes {', '.join(named) or 'no arguments'}"
         )
     needed = [name for name in named if parameters[name].default is inspect.Parameter.empty and name not in arguments]
     if needed:
@@ -168,7 +172,7 @@ def _import(path: str, code: str) -> Callable[..., Any]:
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ConfigError(
             f"reference.code = {code!r}: the module {module_name!r} has no class {attribute!r};"
-            f'{_did_you_mean(attribute, public)} write "module:Class"'
+            f'{did_you_mean(attribute, public)} write "module:Class"'
         )
     return made
 
@@ -212,8 +216,3 @@ def _ase_class(name: str) -> Callable[..., Any]:
             f"reference.code = {name!r} is an ASE calculator, but its class cannot be imported ({error}); install the"
             " package that it comes from, or give its import path"
         ) from error
-
-
-def _did_you_mean(seen: str, allowed: Iterable[str]) -> str:
-    close = difflib.get_close_matches(seen, list(allowed), n=1)
-    return f" did you mean {close[0]!r}?" if close else ""

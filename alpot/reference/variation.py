@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alpot.config import Reference
+from alpot.config import Dft, Reference
+from alpot.config.spelling import did_you_mean
 from alpot.errors import ConfigError
 
 
@@ -40,7 +41,13 @@ def varied(settings: Reference, values: Mapping[str, float]) -> Reference:
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
         path = ".".join(map(str, details["loc"]))
-        raise ConfigError(f"reference.{path} = {details['input']!r} is not allowed: {details['msg']}") from error
+        reason = _no_such_key(path) if details["type"] == "extra_forbidden" else details["msg"]
+        raise ConfigError(f"reference.{path} = {details['input']!r} is not allowed: {reason}") from error
+
+
+def _no_such_key(path: str) -> str:
+    known = [*Reference.model_fields, *(f"dft.{key}" for key in Dft.model_fields)]
+    return f"there is no such key;{did_you_mean(path, known)} `alpot schema` lists all keys"
 
 
 def value_of(settings: Reference, path: str) -> float | None:

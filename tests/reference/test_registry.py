@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from ase import Atoms
 
-from alpot.config import Reference
+from alpot.config import Dft, Reference
 from alpot.errors import ConfigError, UsageError
 from alpot.reference import level_of_theory, open_reference
 
@@ -48,6 +48,15 @@ def test_mistakes_are_explained(
         opened(code, tmp_path, **arguments)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_a_misspelt_code_is_told_before_its_table() -> None:
+    dft = Dft(cutoff=300.0)
+    with pytest.raises(ConfigError, match=r"'espreso' is not known; did you mean 'espresso'\?"):
+        open_reference(Reference(code="espreso", dft=dft), base_directory=Path())
+    # ASE's castep is like vasp only in its spelling.
+    with pytest.raises(ConfigError, match=r"'castep' does not use it; choose one of espresso"):
+        open_reference(Reference(code="castep", dft=dft), base_directory=Path())
 
 
 def test_values_that_json_does_not_know_are_refused() -> None:

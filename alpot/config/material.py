@@ -1,0 +1,104 @@
+"""``[material]``: what the potential is for, and how configurations begin (``[[material.starts]]``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from alpot.config.table import CountRange, Element, Fraction, NotNegativeRange, Positive, PositiveRange, Table
+
+
+class PackingStarts(Table):
+    """Disordered packings: atoms dropped at random into a periodic cube, no two too close."""
+
+    kind: Literal["packing"] = "packing"
+    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
+    atoms: CountRange = Field((55, 250), description="number of atoms; the paper used cells of this size")
+    density: PositiveRange | None = Field(
+        None,
+        description="mass density in g/cm³; by default 0.67 to 1.5 times that of the elements at normal conditions,"
+        " which for Al is the paper's 1.80 to 4.05",
+    )
+    min_distance_factor: Positive = Field(
+        0.75,
+        description="closest approach allowed, as a fraction of the sum of the two covalent radii;"
+        " 0.75 is the paper's 1.8 Å for Al. Lowered by itself where the density does not permit it",
+    )
+
+
+class CrystalStarts(Table):
+    """Crystals (supercells of a prototype) with random strain, rattle and point defects."""
+
+    kind: Literal["crystal"] = "crystal"
+    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
+    prototypes: tuple[Literal["fcc", "bcc", "hcp", "sc", "diamond", "a15"], ...] = Field(
+        ("fcc", "bcc", "hcp", "sc", "diamond", "a15"),
+        min_length=1,
+        description="prototype lattices, drawn with equal chance",
+    )
+    atoms: CountRange = Field((30, 120), description="number of atoms of the supercell before defects are made")
+    density: PositiveRange | None = Field(
+        None,
+        description="mass density in g/cm³; by default 0.67 to 1.5 times that of the elements at normal conditions",
+    )
+    strain: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.05, description="largest component of the random symmetric strain (no unit)"
+    )
+    rattle: NotNegativeRange = Field(
+        (0.0, 0.2), description="standard deviation in Å of Gaussian displacements, drawn per start"
+    )
+    vacancy_chance: Fraction = Field(0.2, description="chance that a start has vacancies (1 to 3 of them)")
+    interstitial_chance: Fraction = Field(0.1, description="chance that a start has one interstitial atom")
+
+
+class FileStarts(Table):
+    """Structures from a file in any format that ASE reads."""
+
+    kind: Literal["file"] = "file"
+    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
+    path: str = Field(description="file name, relative to the campaign file")
+    index: str = Field(":", description="which frames, in ASE's notation")
+    rattle: NotNegativeRange = Field(
+        (0.0, 0.0), description="standard deviation in Å of Gaussian displacements, drawn per start"
+    )
+
+
+Starts = Annotated[PackingStarts | CrystalStarts | FileStarts, Field(discriminator="kind")]
+
+
+class Material(Table):
+    """What the potential is for."""
+
+    elements: tuple[Element, ...] = Field(min_length=1, description='chemical symbols, e.g. ["Al"]')
+    composition: dict[Element, tuple[Fraction, Fraction]] | None = Field(
+        None,
+        description="range of the atomic fraction of each element, e.g. {Ni = [0.4, 0.6], Al = [0.4, 0.6]};"
+        " by default any composition",
+    )
+    starts: tuple[Starts, ...] = Field(
+        (PackingStarts(), CrystalStarts()),
+        min_length=1,
+        description="where walkers and the first labels come from; tables of kind packing, crystal or file",
+    )
+    initial_labels: tuple[str, ...] = Field(
+        (),
+        description="files of frames that are labelled already (extxyz with REF_energy and REF_forces, or ANI-style"
+        " HDF5), relative to the campaign file",
+    )
+
+    @model_validator(mode="after")
+    def _composition_matches_elements(self) -> Material:
+        if len(set(self.elements)) != len(self.elements):
+            raise ValueError(f"elements lists an element twice: {list(self.elements)}")
+        if self.composition is not None:
+            if set(self.composition) != set(self.elements):
+                raise ValueError(
+                    f"composition names {sorted(self.composition)}, but elements are {sorted(self.elements)};"
+                    " both must name the same elements"
+                )
+            low = sum(bounds[0] for bounds in self.composition.values())
+            high = sum(bounds[1] for bounds in self.composition.values())
+            if not low <= 1.0 <= high or any(a > b for a, b in self.composition.values()):
+                raise ValueError("no composition lies inside these ranges: the fractions cannot add up to 1")
+        return self

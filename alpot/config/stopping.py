@@ -1,0 +1,24 @@
+"""``[stopping]``: when the campaign ends."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from alpot.config.table import Positive, Table
+
+
+class Stopping(Table):
+    """When the campaign ends: the first of these that is met."""
+
+    max_labels: int = Field(5000, ge=1, description="budget of reference calculations, the audit's included")
+    max_generations: int | None = Field(None, ge=1, description="trainings at most")
+    force_error: Positive | None = Field(
+        None, description="target: root-mean-square force error on audit labels in eV/Å"
+    )
+    audit_labels: int = Field(20, ge=2, description="audit labels needed before the target counts as met")
+    quiet_time: Positive | None = Field(
+        None, description="stop when the promoted generation found nothing uncertain in this many simulated ps"
+    )
+    max_failures: int = Field(
+        50, ge=0, description="failure budget: tasks that may fail for good before the campaign stops"
+    )
