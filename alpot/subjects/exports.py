@@ -7,10 +7,11 @@ from pathlib import Path
 from alpot.campaign.state import State
 from alpot.errors import UsageError
 from alpot.potential.saved import CARD, WEIGHTS
+from alpot.store.ani_hdf5 import HDF5_SUFFIXES, write_ani_hdf5
 from alpot.store.dataset import read_labels
 from alpot.store.directory import CampaignDirectory
+from alpot.store.extxyz import write_extxyz
 from alpot.store.files import publish, read_bytes
-from alpot.store.formats import HDF5_SUFFIXES, write_ani_hdf5, write_extxyz
 from alpot.store.ledger import Ledger
 
 

@@ -11,7 +11,7 @@ from tiny_campaign import controller_of, emt_labels, new_campaign
 from alpot.campaign.state import State
 from alpot.config_file import parse_campaign, read_campaign
 from alpot.potential.saved import load_potential
-from alpot.store.formats import write_extxyz
+from alpot.store.extxyz import write_extxyz
 from alpot.store.labels import read_label
 from alpot.store.ledger import Ledger
 from alpot.subjects.exports import export_labels

@@ -14,9 +14,10 @@ from alpot.campaign import events
 from alpot.campaign.state import State
 from alpot.errors import AlpotError, ConfigError, LevelOfTheoryError, StorageError, StructureError, UsageError
 from alpot.report.status import campaign_status
+from alpot.store.ani_hdf5 import write_ani_hdf5
 from alpot.store.dataset import read_shard
 from alpot.store.directory import CampaignDirectory
-from alpot.store.formats import write_ani_hdf5, write_extxyz
+from alpot.store.extxyz import write_extxyz
 from alpot.store.ledger import Ledger
 from alpot.subjects import launch
 from alpot.subjects.exports import export_labels, export_potential

@@ -7,7 +7,7 @@ from tiny_campaign import changed, emt_labels
 from alpot.campaign.state import State
 from alpot.errors import CampaignLockedError, UsageError
 from alpot.report.repair import repair_sentences, repair_table
-from alpot.store.formats import write_extxyz
+from alpot.store.extxyz import write_extxyz
 from alpot.store.ledger import Ledger
 from alpot.subjects import launch
 from alpot.subjects.launch import prepare
