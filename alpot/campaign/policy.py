@@ -172,8 +172,11 @@ def _stock(settings: PolicySettings) -> int:
 def _initial_is_done(state: State, settings: PolicySettings) -> bool:
     stragglers = int(_STRAGGLERS * settings.initial_labels)
     candidates = state.candidates
-    is_labelled = candidates.undecided(candidates.waiting) == 0
-    return state.initial_found and is_labelled and candidates.undecided(candidates.labelling) <= stragglers
+    return (
+        state.initial_found
+        and candidates.undecided(candidates.waiting) == 0
+        and candidates.undecided(candidates.labelling) <= stragglers
+    )
 
 
 def _labels_left(state: State, settings: PolicySettings) -> int:

@@ -138,7 +138,7 @@ class State:
             case "labels_lost":
                 self.dataset.lose(payload["reasons"], payload["audit"], payload["shards"])
             case "labels_moved":
-                self.dataset.compact(Compaction.model_validate(entry) for entry in payload["compacted"])
+                self.dataset.compact([Compaction.model_validate(entry) for entry in payload["compacted"]])
             case "models_lost":
                 self._lose_models(payload["generations"])
             case "frames_lost":
