@@ -310,7 +310,8 @@ def export(
     ],
 ) -> None:
     """Copy the best potential of a campaign into a folder that `alpot.load` opens, or its labels into one file."""
-    from alpot.store.formats import HDF5_SUFFIXES, XYZ_SUFFIXES
+    from alpot.store.ani_hdf5 import HDF5_SUFFIXES
+    from alpot.store.extxyz import XYZ_SUFFIXES
     from alpot.subjects.exports import export_labels, export_potential
 
     if target.suffix in XYZ_SUFFIXES + HDF5_SUFFIXES:

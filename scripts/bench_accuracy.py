@@ -30,7 +30,7 @@ from alpot.config import Potential, Training
 from alpot.exploration.uncertainty import force_deviation
 from alpot.potential.calculator import AlpotCalculator
 from alpot.potential.training import Epoch, TrainingResult, train
-from alpot.store.formats import read_extxyz
+from alpot.store.extxyz import read_extxyz
 from alpot.store.labels import Label
 
 #: Test errors of (GAP, MTP) in meV/atom and meV/Å: Zuo et al., J. Phys. Chem. A 124, 731 (2020). Forces are

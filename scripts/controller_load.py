@@ -88,7 +88,7 @@ def main() -> None:
     ready = threading.Event()
 
     def watch(state: State) -> None:
-        if state.in_flight[Kind.LABEL] >= arguments.tasks:
+        if state.work.in_flight[Kind.LABEL] >= arguments.tasks:
             ready.set()
 
     def measure() -> None:

@@ -30,7 +30,7 @@ from alpot.potential.cross_validation import member_roles
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.training import train
 from alpot.reference.ani import open_ani
-from alpot.store.formats import read_extxyz
+from alpot.store.extxyz import read_extxyz
 from alpot.structures import draw_start
 from alpot.subjects.assessment import audit_errors
 from alpot.subjects.screening import screen, screen_after

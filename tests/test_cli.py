@@ -47,11 +47,11 @@ def assert_complete(directory: CampaignDirectory) -> None:
         events = list(ledger.events())
         rows = {row.key for row in ledger.label_rows()}
     labelled = [e.payload["summary"]["key"] for e in events if "outcome" in e.payload.get("summary", {})]
-    assert len(labelled) == len(set(labelled)) == MAX_LABELS + len(state.apart)
-    known = state.loose.keys() | state.loose_audit.keys() | state.apart.keys()
+    assert len(labelled) == len(set(labelled)) == MAX_LABELS + len(state.dataset.apart)
+    known = state.dataset.training.loose.keys() | state.dataset.audit.loose.keys() | state.dataset.apart.keys()
     assert set(labelled) == rows == label_files(directory.path).keys() == known
-    assert len(state.apart) == 1
-    assert not state.loose.keys() & state.loose_audit.keys()
+    assert len(state.dataset.apart) == 1
+    assert not state.dataset.training.loose.keys() & state.dataset.audit.loose.keys()
 
 
 # -------------------------------------------------------------------------------------------- a campaign, for real
@@ -116,8 +116,8 @@ def test_status(finished, verb, monkeypatch):
     said = verb("status", "tiny", "--json")
     status = json.loads(said.out)
     assert (said.code, status["phase"], status["controller"]) == (0, "finished", None)
-    assert status["labels"]["training"] == state.train_labels
-    assert status["labels"]["audit"] == state.audit_labels
+    assert status["labels"]["training"] == state.dataset.training.size
+    assert status["labels"]["audit"] == state.dataset.audit.size
     assert status["labels"]["calculations"] == status["labels"]["budget"] == MAX_LABELS
     assert status["isolated_atoms"] == {"Al": pytest.approx(with_emt(Atoms("Al")).get_potential_energy(), abs=1e-9)}
     costs = status["costs"]
@@ -191,8 +191,8 @@ def test_stop_drains_and_run_continues(start, verb, tmp_path):
     assert not run.descendants()
     directory = CampaignDirectory.open(tmp_path / "tiny")
     state = state_of(directory)
-    assert not state.tasks and not any(state.failed.values()) and 3 <= state.calculations < MAX_LABELS
-    assert state.calculations + len(state.apart) == len(label_files(tmp_path / "tiny"))
+    assert not state.work.tasks and not any(state.work.failed.values()) and 3 <= state.calculations < MAX_LABELS
+    assert state.calculations + len(state.dataset.apart) == len(label_files(tmp_path / "tiny"))
     assert json.loads(verb("status", tmp_path / "tiny", "--json").out)["phase"] == "stopped"
     assert start().end().code == 0  # by the file this time
     assert_complete(directory)
@@ -208,8 +208,8 @@ def test_ctrl_c_drains(start, tmp_path):
     assert not run.descendants()
     directory = CampaignDirectory.open(tmp_path / "tiny")
     state = state_of(directory)
-    assert not state.tasks and not state.failures
-    assert state.calculations + len(state.apart) == len(label_files(tmp_path / "tiny"))
+    assert not state.work.tasks and not state.work.failures
+    assert state.calculations + len(state.dataset.apart) == len(label_files(tmp_path / "tiny"))
     assert start("tiny").end().code == 0
     assert_complete(directory)
 

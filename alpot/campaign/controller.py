@@ -27,8 +27,9 @@ from alpot.campaign.executor import Executor, Platform, WorkerLostError
 from alpot.campaign.housekeeping import remove_spent, remove_superseded, remove_worker_scratch, sweep
 from alpot.campaign.policy import PolicySettings, decide, is_lifted
 from alpot.campaign.presence import wait_for_orphans
-from alpot.campaign.state import BLAMELESS, State
+from alpot.campaign.state import State
 from alpot.campaign.subject import Candidate, Kind
+from alpot.campaign.work import BLAMELESS
 from alpot.errors import CampaignFailed, FailureClass, StorageError, UsageError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
@@ -161,7 +162,7 @@ class Controller:
         self._import()
         self._give()
         wait_for_orphans(self.directory)
-        for task in list(self.state.tasks.values()):
+        for task in list(self.state.work.tasks.values()):
             result = published_result(self.directory, task)
             # What a disk or a missing program made fail may have been mended since.
             if result is not None and result.get("failure") not in BLAMELESS:
@@ -171,7 +172,7 @@ class Controller:
     def _import(self) -> None:
         if self.imported is None:
             return
-        rows = [row for row in self.imported.rows if row.key not in self.state.keys]
+        rows = [row for row in self.imported.rows if row.key not in self.state.candidates.keys]
         if rows:
             audit = [row.key for row in rows if row.key in self.imported.audit]
             apart = [row.key for row in rows if row.key in self.imported.apart]
@@ -180,15 +181,16 @@ class Controller:
             self._commit(events.labels_imported(keys, audit, shards, audit_shards, apart), rows)
 
     def _give(self) -> None:
+        candidates = self.state.candidates
         if self.wanted is not None:
-            waiting, labelling = self.state.waiting.items(), self.state.labelling.items()
+            waiting, labelling = candidates.waiting.items(), candidates.labelling.items()
             withdrawn = [name for name, entry in waiting if entry.candidate.key not in self.wanted]
             # By the settings of now they would become other labels than those that they are meant to be.
             outdated = [name for name, entry in (*waiting, *labelling) if entry.reference != self.reference]
             if withdrawn := list(dict.fromkeys(withdrawn + outdated)):
                 self._commit(events.candidates_withdrawn(withdrawn))
         done_or_waiting = {
-            *(entry.candidate.key for entry in (*self.state.waiting.values(), *self.state.labelling.values())),
+            *(entry.candidate.key for entry in (*candidates.waiting.values(), *candidates.labelling.values())),
             *(entry.key for entry in self.given if self._ledger.has_label(entry.key)),
         }
         given = [entry for entry in self.given if entry.key not in done_or_waiting]
@@ -196,7 +198,7 @@ class Controller:
             self._commit(events.candidates_given(given[begin : begin + _GIVEN_AT_ONCE], self.reference))
 
     def _resume(self, executor: Executor) -> None:
-        for task in list(self.state.tasks.values()):
+        for task in list(self.state.work.tasks.values()):
             self._start(events.task_started(task.again()), executor)
 
     # ------------------------------------------------------------------------------------------------- loop
@@ -206,7 +208,7 @@ class Controller:
             self._heed_requests()
             while (decision := self.policy(self.state, self.settings)) is not None:
                 self._start(decision, executor)
-            if self.state.finished is not None or (self.state.stop_requested and not self.state.tasks):
+            if self.state.finished is not None or (self.state.stop_requested and not self.state.work.tasks):
                 return
             message = self._inbox.get()
             if message is not None:
@@ -237,7 +239,7 @@ class Controller:
         self._commit(decision)
         if decision.kind == "task_started":
             task = Task.load(decision.payload)
-            future = executor.submit(self.state.expand(task).dump())
+            future = executor.submit(self.state.dataset.expand(task).dump())
             future.add_done_callback(lambda future: self._inbox.put((task, future)))
 
     def _receive(self, task: Task, future: Future[Result]) -> None:

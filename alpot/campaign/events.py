@@ -37,7 +37,7 @@ class Task:
     Attributes:
         id: the same on every attempt.
         kind: what to do.
-        spec: with what; see ``alpot.campaign.subject``. Events hold counts instead of lists, see ``State.expand``.
+        spec: with what; see ``alpot.campaign.subject``. Events hold counts instead of lists, see ``Dataset.expand``.
         attempt: from 1; each has a folder of its own.
         draw: from 1; which random numbers it uses. Attempts with the same draw give the same result, and continue
             from each other's checkpoint.

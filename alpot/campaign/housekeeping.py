@@ -35,20 +35,20 @@ def remove_superseded(directory: CampaignDirectory, moved: Sequence[LabelRow]) -
 
 def remove_spent(directory: CampaignDirectory, state: State) -> None:
     """Removes the frames of explorations whose candidates are all settled."""
-    while state.spent:
-        _remove(directory.candidates_path(state.spent.pop()))
+    while state.candidates.spent:
+        _remove(directory.candidates_path(state.candidates.spent.pop()))
 
 
 def sweep(directory: CampaignDirectory, state: State, ledger: Ledger) -> None:
     """Removes what a controller that was killed had no time to remove."""
-    spent, state.spent = state.spent, set()
+    spent, state.candidates.spent = state.candidates.spent, set()
     for path in published(directory.path / "candidates", "*.h5"):
         if path.stem in spent:
             _remove(path)
     singles = ((path, ledger.label_row(path.stem)) for path in published(directory.path / "labels", "*/*.h5"))
     moved = [row for path, row in singles if row is not None and row.path != directory.relative(path)]
     remove_superseded(directory, moved)
-    alive = {task.id for tasks in (state.tasks, *state.failed.values()) for task in tasks.values()}
+    alive = {task.id for tasks in (state.work.tasks, *state.work.failed.values()) for task in tasks.values()}
     remove_worker_scratch(directory)
     for folder in (directory.path / "tasks").glob("*/*"):
         if folder.name not in alive and _has_finished(folder):  # what has failed is kept: somebody may want to look

@@ -30,7 +30,7 @@ def decide_labels(state: State, settings: PolicySettings) -> Event | None:
         if ending is not None:
             return events.ending_began(ending)
         return _retry(state, settings) or _label(state, settings)
-    return None if state.tasks else events.campaign_finished(state.ending.reason, failed=state.ending.failed)
+    return None if state.work.tasks else events.campaign_finished(state.ending.reason, failed=state.ending.failed)
 
 
 def _ending(state: State) -> Ending | None:
@@ -38,13 +38,13 @@ def _ending(state: State) -> Ending | None:
         return Ending(state.obstacle[0], None, f"no label can be computed: {state.obstacle[1]}", failed=True)
     if state.disk_full:
         return Ending("disk_full", None, f"nothing more can be stored: {state.disk_full}", failed=True)
-    if not (state.tasks or state.failed[Kind.LABEL] or state.next_candidate):
+    if not (state.work.tasks or state.work.failed[Kind.LABEL] or state.candidates.next):
         return Ending("labelled", None, "every structure was labelled or rejected")
     return None
 
 
 def _retry(state: State, settings: PolicySettings) -> Event | None:
-    for task in islice(state.failed[Kind.LABEL].values(), 1):  # those behind it wait for the same slot
+    for task in islice(state.work.failed[Kind.LABEL].values(), 1):  # those behind it wait for the same slot
         event = verdict(state, settings, task)
         if event.kind == "task_abandoned" or free_slots(state, settings, Kind.LABEL):
             return event
@@ -52,7 +52,7 @@ def _retry(state: State, settings: PolicySettings) -> Event | None:
 
 
 def _label(state: State, settings: PolicySettings) -> Event | None:
-    candidate = state.next_candidate
+    candidate = state.candidates.next
     if candidate is None or not free_slots(state, settings, Kind.LABEL):
         return None
-    return events.task_started(Task(state.next_id(Kind.LABEL), Kind.LABEL, {"candidate": candidate.id}))
+    return events.task_started(Task(state.work.next_id(Kind.LABEL), Kind.LABEL, {"candidate": candidate.id}))

@@ -75,10 +75,10 @@ def decide(state: State, settings: PolicySettings) -> Event | None:
         event = rule(state, settings)
         if event is not None:
             return event
-    if not state.tasks:
+    if not state.work.tasks:
         reason = "nothing is left to do: no generation was good enough to explore with"
         if state.generations == 0:
-            reason = f"nothing is left to do: no initial structure got a label ({_counted(state.rejected)})"
+            reason = f"nothing is left to do: no initial structure got a label ({_counted(state.candidates.rejected)})"
         return events.ending_began(Ending("stuck", None, reason, failed=True))
     return None
 
@@ -92,43 +92,44 @@ def is_lifted(ending: Ending, settings: PolicySettings) -> bool:
 
 
 def _retry(state: State, settings: PolicySettings) -> Event | None:
-    for tasks in state.failed.values():
+    for tasks in state.work.failed.values():
         for task in islice(tasks.values(), 1):  # those behind it wait for the same slot
             event = verdict(state, settings, task)
             if event.kind == "task_abandoned":
                 return event
-            is_affordable = task.kind != Kind.LABEL or not state.counts(task)
-            is_affordable |= state.calculations + state.in_flight[Kind.LABEL] < settings.max_labels
+            is_affordable = task.kind != Kind.LABEL or not state.candidates.counts(task.spec["candidate"])
+            is_affordable |= state.calculations + state.work.in_flight[Kind.LABEL] < settings.max_labels
             if is_affordable and free_slots(state, settings, task.kind):
                 return event
     return None
 
 
 def _assess(state: State, settings: PolicySettings) -> Event | None:
-    if state.unassessed is None or state.pending(Kind.ASSESS) or not free_slots(state, settings, Kind.ASSESS):
+    if state.unassessed is None or state.work.pending(Kind.ASSESS) or not free_slots(state, settings, Kind.ASSESS):
         return None
     return _start_assessment(state, state.unassessed, final=False)
 
 
 def _train(state: State, settings: PolicySettings) -> Event | None:
-    if state.unassessed is not None or state.pending(Kind.TRAIN) or not free_slots(state, settings, Kind.TRAIN):
+    if state.unassessed is not None or state.work.pending(Kind.TRAIN) or not free_slots(state, settings, Kind.TRAIN):
         return None
+    labels = state.dataset.training
     if state.generations > 0:
         # All are new when the models were lost.
-        due = state.unseen > 0 and state.unseen >= min(settings.labels_per_generation, state.train_labels)
+        due = labels.unseen > 0 and labels.unseen >= min(settings.labels_per_generation, labels.size)
     else:
-        due = state.unseen > 0 and (state.train_labels >= settings.initial_labels or _initial_is_done(state, settings))
+        due = labels.unseen > 0 and (labels.size >= settings.initial_labels or _initial_is_done(state, settings))
     return _start_training(state) if due else None
 
 
 def _score(state: State, settings: PolicySettings) -> Event | None:
-    if not state.stale or state.pending(Kind.SCORE) or not free_slots(state, settings, Kind.SCORE):
+    if not state.candidates.stale or state.work.pending(Kind.SCORE) or not free_slots(state, settings, Kind.SCORE):
         return None
-    return _start(state, Kind.SCORE, {"generation": state.promoted, "candidates": list(state.stale)})
+    return _start(state, Kind.SCORE, {"generation": state.promoted, "candidates": list(state.candidates.stale)})
 
 
 def _label(state: State, settings: PolicySettings) -> Event | None:
-    candidate = state.next_candidate
+    candidate = state.candidates.next
     if candidate is None or not free_slots(state, settings, Kind.LABEL):
         return None
     if not candidate.apart and _labels_left(state, settings) <= 0:
@@ -139,11 +140,12 @@ def _label(state: State, settings: PolicySettings) -> Event | None:
 def _explore(state: State, settings: PolicySettings) -> Event | None:
     if not free_slots(state, settings, Kind.EXPLORE):
         return None
-    wanted = settings.initial_labels - state.train_labels
+    labels, candidates = state.dataset.training, state.candidates
+    wanted = settings.initial_labels - labels.size
     starts = max(wanted, 0) if state.generations == 0 and not state.initial_found else 0
     # With labels that the user brought, or in a campaign of an older alpot, there may be no starts to emit them with.
     apart = settings.isolated_atoms and not state.apart_found
-    if (starts or apart) and not state.pending(Kind.EXPLORE):
+    if (starts or apart) and not state.work.pending(Kind.EXPLORE):
         return _start(state, Kind.EXPLORE, {"generation": None, "starts": starts, "apart": apart})
     if state.generations == 0:
         return None
@@ -151,12 +153,12 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
         return None
     # A whole generation's labels are in: wait for the model that learns from them, rather than spend the budget on
     # what an outdated one does not know.
-    if state.unseen >= max(settings.labels_per_generation, _GROWTH * state.train_labels):
+    if labels.unseen >= max(settings.labels_per_generation, _GROWTH * labels.size):
         return None
     # What the explorations in flight will find counts too, or a thousand free workers would explore all at once; and
     # so do the labels that end before an exploration does, or the label workers would be idle by then.
-    expected = state.in_flight[Kind.EXPLORE] * max(1.0, state.discoveries)
-    backlog = len(state.waiting) + len(state.stale) + expected
+    expected = state.work.in_flight[Kind.EXPLORE] * max(1.0, state.discoveries)
+    backlog = len(candidates.waiting) + len(candidates.stale) + expected
     if backlog - state.turnover > _stock(settings) or backlog >= _labels_left(state, settings):
         return None
     return _start(state, Kind.EXPLORE, {"generation": state.promoted})
@@ -169,13 +171,16 @@ def _stock(settings: PolicySettings) -> int:
 
 def _initial_is_done(state: State, settings: PolicySettings) -> bool:
     stragglers = int(_STRAGGLERS * settings.initial_labels)
+    candidates = state.candidates
     return (
-        state.initial_found and state.undecided(state.waiting) == 0 and state.undecided(state.labelling) <= stragglers
+        state.initial_found
+        and candidates.undecided(candidates.waiting) == 0
+        and candidates.undecided(candidates.labelling) <= stragglers
     )
 
 
 def _labels_left(state: State, settings: PolicySettings) -> int:
-    return settings.max_labels - state.calculations - state.undecided(state.labelling)
+    return settings.max_labels - state.calculations - state.candidates.undecided(state.candidates.labelling)
 
 
 # -------------------------------------------------------------------------------------------------- the failures
@@ -183,7 +188,7 @@ def _labels_left(state: State, settings: PolicySettings) -> int:
 
 def verdict(state: State, settings: PolicySettings, task: Task) -> Event:
     """What follows a failed attempt: another one, or the end of the task."""
-    course = state.courses[task.id]
+    course = state.work.courses[task.id]
     if course.suspicions >= _SUSPICIONS:
         return events.task_abandoned(task.id, "kills its worker", counts=True)
     failures = Counter(course.failures)
@@ -211,13 +216,14 @@ def _ending(state: State, settings: PolicySettings) -> Ending | None:
         return Ending("disk_full", None, f"nothing more can be stored: {state.disk_full}", failed=True)
     if state.training_failure:
         return Ending("training", None, f"training was given up: {state.training_failure}", failed=True)
-    if state.given_up > settings.max_failures:
-        reason = f"{state.given_up} tasks failed for good, {settings.max_failures} may"
-        reason = f"{reason} (failed attempts: {_counted(state.failures)}); the last: {state.last_failure}"
+    if state.work.given_up > settings.max_failures:
+        reason = f"{state.work.given_up} tasks failed for good, {settings.max_failures} may"
+        reason = f"{reason} (failed attempts: {_counted(state.work.failures)}); the last: {state.work.last_failure}"
         return Ending("max_failures", settings.max_failures, reason, failed=True)
-    if len(state.refused) - state.forgiven > settings.max_failures + _REFUSED_SHARE * state.calculations:
-        why, count = Counter(state.refused.values()).most_common(1)[0]
-        reason = f"{len(state.refused)} labels were refused as wrong, {count} of them because: {why}"
+    refused = state.dataset.refused
+    if len(refused) - state.dataset.forgiven > settings.max_failures + _REFUSED_SHARE * state.calculations:
+        why, count = Counter(refused.values()).most_common(1)[0]
+        reason = f"{len(refused)} labels were refused as wrong, {count} of them because: {why}"
         return Ending("refused", None, reason, failed=True)
     if state.calculations >= settings.max_labels:
         reason = f"the budget of {settings.max_labels} labels is spent"
@@ -247,16 +253,16 @@ def _counted(reasons: Counter[Any]) -> str:
 
 def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event | None:
     """Waits for what runs, trains on what is left, assesses once more. Failed labels await a lifted ending."""
-    if state.tasks:
+    if state.work.tasks:
         return None
     if ending.failed:
         return events.campaign_finished(ending.reason, failed=True)
-    for task in (*state.failed[Kind.TRAIN].values(), *state.failed[Kind.ASSESS].values()):
+    for task in (*state.work.failed[Kind.TRAIN].values(), *state.work.failed[Kind.ASSESS].values()):
         return verdict(state, settings, task)
     if state.unassessed is not None:
         return _start_assessment(state, state.unassessed, final=False)
     may_train = settings.max_generations is None or state.generations < settings.max_generations
-    if state.unseen > 0 and may_train and not state.training_failure:
+    if state.dataset.training.unseen > 0 and may_train and not state.training_failure:
         return _start_training(state)
     if state.promoted is None:
         return events.campaign_finished(f"{ending.reason}, but no generation was promoted", failed=True)
@@ -271,37 +277,39 @@ def _conclude(state: State, settings: PolicySettings, ending: Ending) -> Event |
 def free_slots(state: State, settings: PolicySettings, kind: Kind) -> int:
     """How many more tasks of a kind could begin now."""
     pool = settings.pool_of[kind]
-    busy = sum(state.in_flight[other] for other in Kind if settings.pool_of[other] == pool)
+    busy = sum(state.work.in_flight[other] for other in Kind if settings.pool_of[other] == pool)
     return max(settings.slots[pool] - busy, 0)
 
 
 def _start(state: State, kind: Kind, spec: dict[str, Any]) -> Event:
-    return events.task_started(Task(state.next_id(kind), kind, spec))
+    return events.task_started(Task(state.work.next_id(kind), kind, spec))
 
 
 def _start_training(state: State) -> Event:
+    dataset = state.dataset
     spec = {
         "generation": state.generations + 1,
         "parent": state.promoted,
-        "shards": len(state.shards),
-        "labels": len(state.loose),
-        "audit_labels": len(state.loose_audit),
-        "refused": len(state.refused),
-        "unseen": state.unseen,
-        "apart_labels": len(state.apart),
+        "shards": len(dataset.training.shards),
+        "labels": len(dataset.training.loose),
+        "audit_labels": len(dataset.audit.loose),
+        "refused": len(dataset.refused),
+        "unseen": dataset.training.unseen,
+        "apart_labels": len(dataset.apart),
     }
     return _start(state, Kind.TRAIN, spec)
 
 
 def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
+    dataset = state.dataset
     spec = {
         "generation": generation,
         "incumbent": state.promoted,
-        "audit_shards": len(state.audit_shards),
-        "audit_labels": len(state.loose_audit),
-        "refused": len(state.refused),
-        "unseen": state.unseen_audit,
-        "apart_labels": len(state.apart),
+        "audit_shards": len(dataset.audit.shards),
+        "audit_labels": len(dataset.audit.loose),
+        "refused": len(dataset.refused),
+        "unseen": dataset.audit.unseen,
+        "apart_labels": len(dataset.apart),
         "final": final,
     }
     return _start(state, Kind.ASSESS, spec)

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy.special import stdtrit
 
-from alpot.campaign.state import BLAMELESS
 from alpot.campaign.subject import LabelSummary
+from alpot.campaign.work import BLAMELESS
 from alpot.errors import FailureClass
 
 #: What is believed of the exponent b, and of the spread σ (worth so many labels), before anything is known.

@@ -54,10 +54,11 @@ class LabelProgress:
 
     def __call__(self, state: State) -> None:
         """Takes in what has happened since the last call."""
-        total = len(state.keys)
-        done = total - len(state.waiting) - len(state.labelling)
-        rejected = done - state.train_labels
-        words = f"{state.in_flight[Kind.LABEL]} running" + (f", {rejected} rejected" if rejected else "")
+        candidates = state.candidates
+        total = len(candidates.keys)
+        done = total - len(candidates.waiting) - len(candidates.labelling)
+        rejected = done - state.dataset.training.size
+        words = f"{state.work.in_flight[Kind.LABEL]} running" + (f", {rejected} rejected" if rejected else "")
         if self._bar is not None:
             self._bar.update(self._row, total=total, completed=done, description=words)
         elif total and (done == total or done / total >= self._told + _SHARE_PER_LINE) and done / total > self._told:

@@ -257,7 +257,7 @@ def describe(
         exploration=_exploration(state, history),
         tasks=_tasks(state, history, elapsed_s),
         failures={kind.value: dict(counts) for kind, counts in history.failures.items() if kind != Kind.LABEL},
-        given_up=state.given_up,
+        given_up=state.work.given_up,
         max_failures=config.stopping.max_failures,
         recent_failures=tuple(history.recent_failures),
         ending=state.ending.reason if state.ending else None,
@@ -268,18 +268,19 @@ def describe(
 
 
 def _labels(config: Campaign, state: State, history: History, only_labels: bool) -> Labels:
-    structures = len(state.keys)
+    candidates, dataset = state.candidates, state.dataset
+    structures = len(candidates.keys)
     return Labels(
-        training=state.train_labels,
-        audit=state.audit_labels,
+        training=dataset.training.size,
+        audit=dataset.audit.size,
         imported=history.imported,
-        queued=len(state.waiting) + len(state.stale) + len(state.failed[Kind.LABEL]),
-        running=state.in_flight[Kind.LABEL],
+        queued=len(candidates.waiting) + len(candidates.stale) + len(state.work.failed[Kind.LABEL]),
+        running=state.work.in_flight[Kind.LABEL],
         calculations=state.calculations,
         settled=structures - _unsettled(state) if only_labels else None,
         budget=structures if only_labels else config.stopping.max_labels,
-        rejected=dict(state.rejected),
-        refused=dict(Counter(state.refused.values())),
+        rejected=dict(candidates.rejected),
+        refused=dict(Counter(dataset.refused.values())),
         failed_attempts=dict(history.failures.get(Kind.LABEL, {})),
         seconds=state.label_seconds,
     )
@@ -287,7 +288,7 @@ def _labels(config: Campaign, state: State, history: History, only_labels: bool)
 
 def _unsettled(state: State) -> int:
     """Structures that were given to be labelled and have neither a label nor a reason why there is none."""
-    return len(state.waiting) + len(state.labelling)
+    return len(state.candidates.waiting) + len(state.candidates.labelling)
 
 
 def _costs(config: Campaign, state: State, history: History, only_labels: bool) -> Spent:
@@ -316,7 +317,7 @@ def _exploration(state: State, history: History) -> Exploration:
         quiet_ps=state.quiet,
         endings=dict(state.walker_endings),
         candidates=dict(history.found),
-        dropped=dict(state.dropped),
+        dropped=dict(state.candidates.dropped),
     )
 
 
@@ -325,7 +326,7 @@ def _tasks(state: State, history: History, elapsed_s: float) -> dict[str, Tasks]
     for running in history.running.values():
         oldest.setdefault(running.kind, running.since)
     return {
-        kind.value: Tasks(count=state.in_flight[kind], oldest_s=elapsed_s - oldest[kind])
+        kind.value: Tasks(count=state.work.in_flight[kind], oldest_s=elapsed_s - oldest[kind])
         for kind in Kind
         if kind in oldest
     }
@@ -340,7 +341,7 @@ def _phase(state: State, is_running: bool, stop_requested: bool) -> Phase:
         return Phase.RUNNING if state.ending is None else Phase.ENDING
     if state.seq == 0:
         return Phase.NEW
-    return Phase.STOPPED if state.stop_requested and not state.tasks else Phase.INTERRUPTED
+    return Phase.STOPPED if state.stop_requested and not state.work.tasks else Phase.INTERRUPTED
 
 
 def _message(phase: Phase, state: State, holder: Holder | None, directory: CampaignDirectory) -> str:

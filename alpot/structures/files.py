@@ -11,7 +11,7 @@ from ase.io import read
 
 from alpot.config import FileStarts, Material
 from alpot.errors import StructureError
-from alpot.store.formats import XYZ_SUFFIXES, refuse_impossible_xyz
+from alpot.store.extxyz import XYZ_SUFFIXES, refuse_impossible_xyz
 from alpot.structures.contacts import closest_approach
 from alpot.structures.crystals import rattle
 

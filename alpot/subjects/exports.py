@@ -7,10 +7,11 @@ from pathlib import Path
 from alpot.campaign.state import State
 from alpot.errors import UsageError
 from alpot.potential.saved import CARD, WEIGHTS
+from alpot.store.ani_hdf5 import HDF5_SUFFIXES, write_ani_hdf5
 from alpot.store.dataset import read_labels
 from alpot.store.directory import CampaignDirectory
+from alpot.store.extxyz import write_extxyz
 from alpot.store.files import publish, read_bytes
-from alpot.store.formats import HDF5_SUFFIXES, write_ani_hdf5, write_extxyz
 from alpot.store.ledger import Ledger
 
 
@@ -56,7 +57,7 @@ def export_labels(path: Path, target: Path) -> int:
         raise UsageError(f"{target} exists already; choose another name, or remove it")
     with Ledger(directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
-        left_out = {*state.refused, *(state.apart if target.suffix in HDF5_SUFFIXES else ())}
+        left_out = {*state.dataset.refused, *(state.dataset.apart if target.suffix in HDF5_SUFFIXES else ())}
         rows = [row for row in ledger.label_rows() if row.key not in left_out]
     found = read_labels(directory.path / name for name in sorted({row.path for row in rows}))
     labels = [label for label in found if label.key not in left_out]
@@ -65,5 +66,5 @@ def export_labels(path: Path, target: Path) -> int:
     if target.suffix in HDF5_SUFFIXES:
         write_ani_hdf5(target, labels)
     else:
-        write_extxyz(target, labels, isolated=state.apart)
+        write_extxyz(target, labels, isolated=state.dataset.apart)
     return len(labels)

@@ -81,9 +81,10 @@ class _Inheritance:
         return [taken, *(f"not taken over: {count} labels {reason}" for reason, count in self.left.items())]
 
     def _purpose(self, row: LabelRow) -> _Purpose:
-        if row.key in self.state.apart:
+        dataset = self.state.dataset
+        if row.key in dataset.apart:
             return _Purpose.APART
-        is_audit = row.path in self.state.audit_shards or row.key in self.state.loose_audit
+        is_audit = row.path in dataset.audit.shards or row.key in dataset.audit.loose
         return _Purpose.AUDIT if is_audit else _Purpose.TRAINING
 
     def _read(self, path: str) -> list[Label]:

@@ -14,7 +14,8 @@ from alpot.campaign.controller import Observer, Outcome
 from alpot.config_file import parse_for_labels, read_text
 from alpot.errors import FailureClass, StorageError, StructureError, UsageError
 from alpot.platforms.registry import open_platform
-from alpot.store.formats import HDF5_SUFFIXES, XYZ_SUFFIXES, write_ani_hdf5, write_extxyz
+from alpot.store.ani_hdf5 import HDF5_SUFFIXES, write_ani_hdf5
+from alpot.store.extxyz import XYZ_SUFFIXES, write_extxyz
 from alpot.store.labels import label_key
 from alpot.structures.files import read_structures
 from alpot.subjects.label_task import Method

@@ -300,7 +300,7 @@ def _give(directory: CampaignDirectory, wanted: Sequence[Wanted], reference: str
     """
     with Ledger(directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
-        begun = (*state.waiting.values(), *state.labelling.values())
+        begun = (*state.candidates.waiting.values(), *state.candidates.labelling.values())
         settled = _settled(ledger, reference) | {entry.candidate.key for entry in begun if entry.reference == reference}
         missing = [entry for entry in wanted if entry.key not in settled and not ledger.has_label(entry.key)]
     return [

@@ -106,8 +106,10 @@ def _makes_a_model(name: str) -> bool:
 def _record_labels(directory: CampaignDirectory, report: Report, ledger: Ledger, state: State) -> dict[str, str]:
     """Records which labels are lost and which lie elsewhere; returns the reasons of the former, by key."""
     lay_in = {row.key: row.path for row in ledger.label_rows()}
-    held_out = {key for key, name in lay_in.items() if name in state.audit_shards or key in state.loose_audit}
-    shards = [name for name in (*state.shards, *state.audit_shards) if not (directory.path / name).exists()]
+    dataset = state.dataset
+    held_out = {key for key, name in lay_in.items() if name in dataset.audit.shards or key in dataset.audit.loose}
+    shards = [*dataset.training.shards, *dataset.audit.shards]
+    shards = [name for name in shards if not (directory.path / name).exists()]
     reasons = {damage.path: damage.reason for damage in report.damaged}
     lost = {key: reasons.get(name, f"{name} is gone") for key, name in report.lost.items()}
     ledger.append(events.labels_lost(lost, audit=sorted(held_out & lost.keys()), shards=shards), removed=list(lost))

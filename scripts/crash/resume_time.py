@@ -147,14 +147,14 @@ class _History:
             while self.state.calculations < self.labels:
                 while (decision := decide(self.state, self.settings)) is not None:
                     self._record(ledger, decision)
-                task = next(iter(self.state.tasks.values()))
+                task = next(iter(self.state.work.tasks.values()))
                 if self.rng.random() < 0.01:
                     lost = events.task_lost(
                         task, FailureClass.NODE_LOST, "the node has gone", "line\n" * 10, is_suspect=False
                     )
                     self._record(ledger, lost)
                     continue
-                summary = getattr(self, f"_{task.kind}")(self.state.expand(task))
+                summary = getattr(self, f"_{task.kind}")(self.state.dataset.expand(task))
                 self._record(ledger, events.task_finished(task, summary, 1234.5), *_rows(task, summary))
             self._lay_out_files()
         return self.state.seq
@@ -165,13 +165,14 @@ class _History:
 
     def _lay_out_files(self) -> None:
         """What the controller looks at when it begins: loose labels, shards, frames of candidates."""
-        for key in [*self.state.loose, *self.state.loose_audit]:
+        dataset, candidates = self.state.dataset, self.state.candidates
+        for key in [*dataset.training.loose, *dataset.audit.loose]:
             path = self.directory.label_path(key)
             make_folder(path.parent)
             path.write_bytes(b"a label")
-        for shard in (*self.state.shards, *self.state.audit_shards):
+        for shard in (*dataset.training.shards, *dataset.audit.shards):
             (self.directory.path / shard).write_bytes(b"a shard")
-        for name in {name.partition("/")[0] for name in (*self.state.waiting, *self.state.labelling)}:
+        for name in {name.partition("/")[0] for name in (*candidates.waiting, *candidates.labelling)}:
             self.directory.candidates_path(name).write_bytes(b"candidates")
 
     def _explore(self, task: Task) -> dict[str, Any]:
@@ -218,7 +219,7 @@ class _History:
 
     def _assess(self, task: Task) -> dict[str, Any]:
         found = {"generation": task.spec["generation"], "promote": True, "force_error": 0.05, "energy_error": 0.002}
-        return found | {"audit_labels": self.state.audit_labels, "calibration": 1.2}
+        return found | {"audit_labels": self.state.dataset.audit.size, "calibration": 1.2}
 
 
 def _hash(text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alpot.config_file import read_campaign
 from alpot.potential.training import train
-from alpot.store.formats import read_extxyz
+from alpot.store.extxyz import read_extxyz
 from engine_benchmarks.isolation import answer
 
 

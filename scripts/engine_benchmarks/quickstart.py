@@ -15,7 +15,7 @@ import numpy as np
 from alpot.config_file import read_campaign
 from alpot.errors import ReferenceError
 from alpot.reference import label, level_of_theory, open_reference
-from alpot.store.formats import write_extxyz
+from alpot.store.extxyz import write_extxyz
 from alpot.store.labels import Label, label_key
 from alpot.structures.starts import draw_start
 from engine_benchmarks.isolation import ROOT, MeasurementError, run_isolated

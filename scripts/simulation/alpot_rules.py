@@ -226,10 +226,11 @@ def run_alpot(plan: Plan, folder: Path) -> Run:
         cluster,
         labels=found.labels,
         recorded_twice=found.recorded_twice,
-        given_up=state.given_up,
+        given_up=state.work.given_up,
         generations=state.generations,
         more={"controller": cost_of(clock, found.labels), "adopted": adopted, "why it ended": state.finished}
-        | {"rejected": dict(state.rejected), "dropped": dict(state.dropped), "losses": dict(state.losses)}
+        | {"rejected": dict(state.candidates.rejected), "dropped": dict(state.candidates.dropped)}
+        | {"losses": dict(state.work.losses)}
         | {"unknown_labels": found.unknown, "events": found.events},
     )
 
@@ -250,7 +251,8 @@ def policy_settings(plan: Plan, slots: dict[str, int], pool_of: dict[Kind, str])
 
 def backlog(state: State) -> dict[str, int]:
     """What waits."""
-    return {"waiting": len(state.waiting), "stale": len(state.stale), "generations": state.generations}
+    candidates = state.candidates
+    return {"waiting": len(candidates.waiting), "stale": len(candidates.stale), "generations": state.generations}
 
 
 def cost_of(clock: Clock, labels: int) -> dict[str, dict[str, float]]:

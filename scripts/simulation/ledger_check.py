@@ -23,7 +23,7 @@ with Ledger(Path(sys.argv[1]), read_only=True) as ledger:
     state = State.replay(ledger.events())
 figures = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "events": state.seq}
 figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-figures["labels"] = state.train_labels + state.audit_labels
+figures["labels"] = state.dataset.training.size + state.dataset.audit.size
 print(json.dumps(figures))
 """
 

@@ -65,10 +65,10 @@ def outcome(task: Task, chance: random.Random, failing: float):
 
 def assert_within_limits(state: State, asked: PolicySettings) -> None:
     for pool, slots in asked.slots.items():
-        assert sum(state.in_flight[kind] for kind in Kind if asked.pool_of[kind] == pool) <= slots
+        assert sum(state.work.in_flight[kind] for kind in Kind if asked.pool_of[kind] == pool) <= slots
     for kind in (Kind.TRAIN, Kind.ASSESS, Kind.SCORE):
-        assert state.in_flight[kind] <= 1
-    assert state.calculations + state.in_flight[Kind.LABEL] <= asked.max_labels
+        assert state.work.in_flight[kind] <= 1
+    assert state.calculations + state.work.in_flight[Kind.LABEL] <= asked.max_labels
     assert asked.max_generations is None or state.generations <= asked.max_generations
 
 
@@ -94,9 +94,9 @@ def test_every_course_ends_within_its_limits(seed, workers, failing, max_generat
         while (decision := decide(state, asked)) is not None:
             record(decision)
         if state.finished is None:
-            assert state.tasks, "it waits for nothing"
-            record(outcome(state.expand(chance.choice(list(state.tasks.values()))), chance, failing))
+            assert state.work.tasks, "it waits for nothing"
+            record(outcome(state.dataset.expand(chance.choice(list(state.work.tasks.values()))), chance, failing))
         assert len(ledger) < 10_000, "it does not end"
-    assert not state.tasks
+    assert not state.work.tasks
     assert state.has_failed or state.final_assessed == state.promoted is not None
     assert state == State.replay(ledger)

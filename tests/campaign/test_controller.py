@@ -28,9 +28,10 @@ def assert_every_label_is_paid_for_once(controller: Controller) -> None:
     with Ledger(controller.directory.ledger, read_only=True) as ledger:
         assert {row.key for row in ledger.label_rows()} == set(keys)
         assert controller.state == State.replay(ledger.events())  # nothing is known that is not recorded
-    assert controller.state.train_labels + controller.state.audit_labels == len(keys)
-    assert controller.state.train_labels == sum(
-        len(json.loads((controller.directory.path / shard).read_text())) for shard in controller.state.shards
+    dataset = controller.state.dataset
+    assert dataset.training.size + dataset.audit.size == len(keys)
+    assert dataset.training.size == sum(
+        len(json.loads((controller.directory.path / shard).read_text())) for shard in dataset.training.shards
     )
 
 
@@ -42,7 +43,7 @@ def test_a_whole_campaign(make_campaign):
     assert_every_label_is_paid_for_once(controller)
     assert len(calculated(controller.directory)) == 40
     assert state.generations == state.promoted == state.final_assessed > 2
-    assert state.dropped["duplicate"] > 0 and state.dropped["certain"] > 0
+    assert state.candidates.dropped["duplicate"] > 0 and state.candidates.dropped["certain"] > 0
     assert state.assessment.properties == [{"property": "lattice", "value": 4.05}]
     assert not list((controller.directory.path / "tasks").glob("*/*"))  # tidied up
 
@@ -71,7 +72,7 @@ def test_several_workers_fill_their_slots(make_campaign):
         """Holds results back until every slot is taken or nothing more is submitted."""
 
         def submit(self, task):
-            busy.append(len(controller.state.tasks))
+            busy.append(len(controller.state.work.tasks))
             return super().submit(task)
 
     busy: list[int] = []
@@ -139,8 +140,8 @@ def test_a_bad_structure_is_rejected_and_named(make_campaign):
     failures = [{"kind": "label", "match": "explore-000001/2", "attempts": 9, "failure": "not_converged"}]
     controller = make_campaign(config={"failures": failures}, **SMALL)
     assert controller.run().status == "finished"
-    assert controller.state.rejected == Counter({"not_converged": 1})
-    assert controller.state.failures == Counter({FailureClass.NOT_CONVERGED: 3})
+    assert controller.state.candidates.rejected == Counter({"not_converged": 1})
+    assert controller.state.work.failures == Counter({FailureClass.NOT_CONVERGED: 3})
     assert key_of("explore-000001/2") not in calculated(controller.directory)
     # Failed attempts cost as much as others, hence three of the budget of nine are gone.
     assert len(calculated(controller.directory)) == 6
@@ -155,7 +156,8 @@ def test_an_unphysical_structure_is_not_tried_again(make_campaign):
     failures = [{"kind": "label", "match": "/2", "attempts": 9, "failure": "unphysical_geometry"}]
     controller = make_campaign(config={"failures": failures}, **SMALL, max_failures=0)
     assert controller.run().status == "finished"
-    assert controller.state.rejected["unphysical_geometry"] == controller.state.failures["unphysical_geometry"] > 0
+    state = controller.state
+    assert state.candidates.rejected["unphysical_geometry"] == state.work.failures["unphysical_geometry"] > 0
 
 
 def test_a_second_attempt_may_succeed(make_campaign):
@@ -166,21 +168,22 @@ def test_a_second_attempt_may_succeed(make_campaign):
     controller = make_campaign(config={"failures": failures}, **(SMALL | {"max_labels": 30}))
     assert controller.run().status == "finished"
     assert_every_label_is_paid_for_once(controller)
-    assert controller.state.given_up == 0
+    assert controller.state.work.given_up == 0
 
 
 def test_scores_stay_as_they_were_when_scoring_fails(make_campaign):
     failures = [{"kind": "score", "match": "", "attempts": 9, "failure": "nonsense"}]
     controller = make_campaign(config={"failures": failures}, max_failures=9)
     assert controller.run().status == "finished"
-    assert controller.state.given_up == controller.state.started["score"] > 0
+    assert controller.state.work.given_up == controller.state.work.started["score"] > 0
 
 
 def test_an_interrupted_task_goes_on_with_the_same_random_numbers(make_campaign):
     failures = [{"kind": kind, "match": "", "attempts": 2, "failure": "interrupted"} for kind in ("explore", "train")]
     interrupted, whole = make_campaign("interrupted", config={"failures": failures}), make_campaign("whole")
     assert interrupted.run().status == whole.run().status == "finished"
-    assert interrupted.state.interruptions > 2 and interrupted.state.given_up == interrupted.state.failures.total() == 0
+    work = interrupted.state.work
+    assert work.interruptions > 2 and work.given_up == work.failures.total() == 0
     assert calculated(interrupted.directory) == calculated(whole.directory)
 
 
@@ -203,7 +206,7 @@ def test_losses_of_workers_are_named_and_cost_no_attempt(make_campaign):
     controller = make_campaign(platform=Losing(), attempts=1, **SMALL)
     assert controller.run().status == "finished"
     assert_every_label_is_paid_for_once(controller)
-    assert controller.state.losses[FailureClass.WALLTIME] > 9 and controller.state.given_up == 0
+    assert controller.state.work.losses[FailureClass.WALLTIME] > 9 and controller.state.work.given_up == 0
     with Ledger(controller.directory.ledger, read_only=True) as ledger:
         losses = [event.payload for event in ledger.events() if event.kind == "task_lost"]
     assert all(loss["message"] == "job 7" and "CANCELLED" in loss["evidence"] for loss in losses)
@@ -215,9 +218,10 @@ def test_wrong_labels_are_set_apart_and_never_given_to_a_training(make_campaign)
         controller.run()
     controller = make_campaign("few", config={"refuse": ["0"], "shard": 999}, max_failures=5)
     assert controller.run().status == "finished"
-    state = controller.state
-    assert state.refused and all(key.startswith("0") for key in state.refused)
-    assert state.train_labels + state.audit_labels + len(state.refused) == state.calculations == 40
+    dataset = controller.state.dataset
+    assert dataset.refused and all(key.startswith("0") for key in dataset.refused)
+    known = dataset.training.size + dataset.audit.size + len(dataset.refused)
+    assert known == controller.state.calculations == 40
 
 
 def test_reads_its_settings_again(make_campaign):
@@ -311,12 +315,12 @@ def test_what_only_the_user_can_mend_stops_at_once(make_campaign, failure):
     controller = make_campaign(config={"failures": failures})
     with pytest.raises(CampaignFailed, match="no label can be computed"):
         controller.run()
-    assert controller.state.started["label"] == 1
+    assert controller.state.work.started["label"] == 1
     again = make_campaign()  # meanwhile the user has installed it: the second attempt succeeds
     again.settings = make_campaign(**SMALL).settings
     with pytest.raises(CampaignFailed):
         again.run()
-    assert again.state.started["label"] == 2
+    assert again.state.work.started["label"] == 2
 
 
 def test_a_training_that_always_fails_ends_the_campaign(make_campaign):
@@ -328,7 +332,7 @@ def test_a_training_that_always_fails_ends_the_campaign(make_campaign):
     _open_subject.cache_clear()  # a new process would read the campaign file anew
     again = make_campaign(**SMALL)
     assert again.run().status == "finished"
-    assert again.state.train_labels > 4
+    assert again.state.dataset.training.size > 4
 
 
 def test_the_failure_budget(make_campaign):
@@ -381,7 +385,7 @@ def test_a_request_to_stop_drains_and_resumes(make_campaign):
 
     controller.on_change = ask
     assert controller.run().status == "stopped"
-    assert controller.state.calculations == 3 and not controller.state.tasks
+    assert controller.state.calculations == 3 and not controller.state.work.tasks
     again = make_campaign(**SMALL)
     assert again.run().status == "finished"
     assert not again.directory.stop_requested()
@@ -438,8 +442,8 @@ def test_imported_labels_replace_the_initial_ones(make_campaign):
     bring(controller)
     controller.on_change = lambda state: controller.directory.request_stop() if state.generations else None
     controller.run()
-    assert controller.state.started["explore"] == controller.state.calculations == 0
-    assert controller.state.train_labels == 10 and controller.state.audit_labels == 2
+    assert controller.state.work.started["explore"] == controller.state.calculations == 0
+    assert controller.state.dataset.training.size == 10 and controller.state.dataset.audit.size == 2
     again = make_campaign()
     bring(again)
     assert again.run().status == "finished"
@@ -463,4 +467,4 @@ def test_a_disk_that_was_full_is_no_reason_to_stop_again(make_campaign):
     resumed = make_campaign(**SMALL)
     with pytest.raises(CampaignFailed, match="nothing more can be stored: as told"):
         resumed.run()  # another label's first attempt
-    assert resumed.state.failures.total() == 1 and resumed.state.in_flight["label"] == 0
+    assert resumed.state.work.failures.total() == 1 and resumed.state.work.in_flight["label"] == 0

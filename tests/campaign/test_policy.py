@@ -4,10 +4,12 @@ import pytest
 from fake_campaign import InProcess, policy
 
 from alpot.campaign import events
+from alpot.campaign.dataset import Dataset, LabelSet
 from alpot.campaign.events import Ending, Task
 from alpot.campaign.policy import PolicySettings, decide, is_lifted, verdict
-from alpot.campaign.state import State, Waiting
+from alpot.campaign.state import State
 from alpot.campaign.subject import AssessSummary, Candidate, Kind
+from alpot.campaign.work import Work
 from alpot.errors import FOR_THE_USER, FailureClass
 
 
@@ -15,20 +17,19 @@ def settings(workers: int = 1, **changes) -> PolicySettings:
     return policy(InProcess(workers), **changes)
 
 
-def running(**changes) -> State:
+def running(*, labels: int = 10, unseen: int = 0, **changes) -> State:
     """A campaign that explores with its first generation."""
-    state = State(initial_found=True, generations=1, promoted=1, train_labels=10)
-    for name, value in changes.items():
-        setattr(state, name, value)
+    state = State(**{"initial_found": True, "generations": 1, "promoted": 1} | changes)
+    state.dataset.training = LabelSet(labels, unseen)
     return state
 
 
 def waiting(state: State, count: int, *, stale: bool = False) -> State:
-    for number in range(count):
-        candidate = Candidate(id=f"c{number}", key=f"k{number}", score=float(number), reason="uncertain")
-        state._enqueue(Waiting(candidate, state.promoted))
+    names = range(count)
+    found = [Candidate(id=f"c{n}", key=f"k{n}", score=float(n), reason="uncertain") for n in names]
+    state.candidates.add(found, state.promoted, state.promoted)
     if stale:
-        state.stale, state.waiting = state.waiting, {}
+        state.candidates.outdate(promoted=state.promoted + 1)
     return state
 
 
@@ -47,7 +48,7 @@ def all_decisions(state: State, settings: PolicySettings) -> list[str]:
 
 
 def failed(state: State, kind: Kind, spec: dict, *failures: FailureClass) -> Task:
-    task = Task(state.next_id(kind), kind, spec)
+    task = Task(state.work.next_id(kind), kind, spec)
     for failure in failures:
         state.apply(events.task_started(task))
         state.apply(events.task_failed(task, failure, "message"))
@@ -79,7 +80,7 @@ def test_brought_labels_count_towards_the_first_training():
     decision = decide(enough, settings(initial_labels=7))
     kind, spec = started(decision)
     assert (kind, spec["generation"], spec["parent"], spec["labels"], spec["shards"]) == ("train", 1, None, 0, 1)
-    worker = enough.expand(Task.load(decision.payload)).spec
+    worker = enough.dataset.expand(Task.load(decision.payload)).spec
     assert worker["shards"] == ["dataset/shard-00000.h5"]
     assert (worker["labels"], worker["audit_labels"], worker["refused"], worker["generation"]) == ([], ["a"], [], 1)
 
@@ -91,12 +92,12 @@ def test_the_first_training_does_not_wait_for_the_last_few_labels():
     found = [{"id": f"e/{n}", "key": f"k{n}", "score": 1.0, "reason": "initial"} for n in range(20)]
     state.apply(events.task_finished(explore, {"candidates": found}, 1.0))
     assert all_decisions(state, few) == ["label"] * 20
-    for task in list(state.tasks.values())[:17]:
+    for task in list(state.work.tasks.values())[:17]:
         assert decide(state, few) is None
         summary = {"candidate": task.spec["candidate"], "key": f"key of {task.id}", "outcome": "labelled"}
         state.apply(events.task_finished(task, summary | {"path": "labels/x.h5", "checksum": "0"}, 1.0))
     assert decide(state, few) is None  # three of twenty are still computed
-    task = next(iter(state.tasks.values()))
+    task = next(iter(state.work.tasks.values()))
     state.apply(events.task_failed(task, FailureClass.UNPHYSICAL_GEOMETRY, "message"))
     assert decide(state, few).kind == "task_abandoned"
     state.apply(decide(state, few))
@@ -109,12 +110,12 @@ def test_trains_when_enough_is_new():
 
 
 def test_lost_models_are_replaced():
-    state = running(promoted=2, promotions=[1, 2], generations=3, train_labels=5, unassessed=3)
+    state = running(promoted=2, promotions=[1, 2], generations=3, labels=5, unassessed=3)
     state.apply(events.models_lost([2, 3]))
     assert (state.promoted, state.unassessed) == (1, None)
     kind, spec = started(decide(state, settings()))
     assert kind == "train" and (spec["generation"], spec["parent"]) == (4, 1)
-    state = running(promotions=[1], train_labels=5)
+    state = running(promotions=[1], labels=5)
     state.apply(events.models_lost([1]))
     kind, spec = started(decide(state, settings()))
     assert kind == "train" and (spec["generation"], spec["parent"]) == (2, None)
@@ -138,7 +139,7 @@ def test_exploration_is_at_most_one_generation_ahead_of_training():
     assert all_decisions(running(generations=2, unassessed=2, unseen=5), busy) == ["assess", "explore"]
     assert all_decisions(running(generations=2, unassessed=2, unseen=6), busy) == ["assess"]
     # The more a model has seen, the less it is outdated by as many labels.
-    grown = running(generations=2, unassessed=2, unseen=6, train_labels=100)
+    grown = running(generations=2, unassessed=2, unseen=6, labels=100)
     assert all_decisions(grown, busy) == ["assess", "explore"]
     # What waits already is still labelled: it was found, and the label workers are free.
     assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=6), 1), busy) == ["assess", "label"]
@@ -153,15 +154,16 @@ def test_stale_candidates_are_scored_in_one_task():
 def test_the_queue_keeps_its_order_and_its_size_over_many_promotions():
     state = waiting(running(), 5)
     for generation in range(2, 50):
-        assess = Task(state.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
+        spec = {"generation": generation, "final": False, "unseen": 0}
+        assess = Task(state.work.next_id(Kind.ASSESS), Kind.ASSESS, spec)
         state.apply(events.task_started(assess))
         state.apply(events.task_finished(assess, {"generation": generation, "promote": True}, 1.0))
         score = Task.load(decide(state, settings()).payload)
         state.apply(events.task_started(score))
         scores = {f"c{n}": float((n + generation) % 5) for n in range(5)}
         state.apply(events.task_finished(score, {"generation": generation, "scores": scores}, 1.0))
-        assert state.next_candidate.id == max(scores, key=scores.__getitem__)
-    assert len(state._queue) == 5
+        assert state.candidates.next.id == max(scores, key=scores.__getitem__)
+    assert len(state.candidates._queue) == 5
 
 
 def test_the_best_is_labelled_first_and_exploration_fills_the_rest():
@@ -186,7 +188,7 @@ def test_exploration_makes_up_for_the_labels_that_end_meanwhile():
 def test_what_explorations_find_of_late_counts():
     state = running()
     for number in range(200):
-        task = Task(state.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": 1})
+        task = Task(state.work.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": 1})
         state.apply(events.task_started(task))
         state.calculations += 3
         found = [
@@ -238,7 +240,7 @@ def test_verdicts_on_labels(failures, expected):
         assert event.kind == "task_abandoned" and event.payload["reason"] == expected
         assert event.payload["counts"] == (expected != "unphysical_geometry")
         state.apply(event)
-        assert state.rejected == {expected: 1} and not state.labelling
+        assert state.candidates.rejected == {expected: 1} and not state.candidates.labelling
 
 
 @pytest.mark.parametrize("failure", [FailureClass.NOT_CONVERGED, *sorted(FOR_THE_USER)])
@@ -261,7 +263,7 @@ def test_what_kills_its_worker_three_times_is_quarantined():
     event = decide(state, settings())
     assert event.kind == "task_abandoned" and event.payload["reason"] == "kills its worker" and event.payload["counts"]
     state.apply(event)
-    assert state.rejected == {"kills its worker": 1} and state.given_up == 1
+    assert state.candidates.rejected == {"kills its worker": 1} and state.work.given_up == 1
 
 
 def test_infrastructure_uses_up_neither_attempts_nor_budget():
@@ -269,7 +271,7 @@ def test_infrastructure_uses_up_neither_attempts_nor_budget():
     task = lost(state, Task("label-000001", Kind.LABEL, {"candidate": "c0"}), 50, is_suspect=False)
     event = decide(state, settings(attempts=1))
     assert event.kind == "task_started" and event.payload["attempt"] == task.attempt == 51
-    assert state.calculations == state.given_up == 0 and state.losses == {FailureClass.NODE_LOST: 50}
+    assert state.calculations == state.work.given_up == 0 and state.work.losses == {FailureClass.NODE_LOST: 50}
 
 
 def test_a_full_disk_stops_the_campaign_and_costs_nothing():
@@ -279,7 +281,7 @@ def test_a_full_disk_stops_the_campaign_and_costs_nothing():
     state.apply(events.opened(config="0"))
     again = decide(state, settings(attempts=1))
     assert again.kind == "task_started" and (again.payload["attempt"], again.payload["draw"]) == (2, 1)
-    assert state.calculations == state.given_up == 0
+    assert state.calculations == state.work.given_up == 0
 
 
 def test_a_disk_that_fails_costs_attempts_but_no_budget():
@@ -324,7 +326,7 @@ def test_an_interrupted_task_goes_on_as_long_as_it_gets_anywhere():
         state.apply(events.task_started(task))
         state.apply(events.task_interrupted(task, progress))
         task = Task.load(decide(state, settings()).payload)
-    assert task.attempt == 7 and not state.failures
+    assert task.attempt == 7 and not state.work.failures
     for _ in range(9):  # a job too short for any progress: three interruptions count as one failure
         state.apply(events.task_started(task))
         state.apply(events.task_interrupted(task, 4.0))
@@ -363,11 +365,15 @@ def test_rules_to_stop():
     assert ends_by(running(), settings(max_generations=1)) == "max_generations"
     assert ends_by(running(quiet=5.0), settings(quiet_time=5.0)) == "quiet_time"
     assert ends_by(running(assessment=good), settings(force_error=0.1, audit_labels=20)) == "force_error"
-    assert ends_by(running(given_up=6), settings(max_failures=5)) == "max_failures"
-    wrong = {f"k{number}": "in Hartree" for number in range(9)}
-    assert ends_by(running(refused=wrong, calculations=30), settings(max_failures=5)) == "refused"
-    assert started(decide(running(refused=wrong, calculations=39), settings(max_failures=6)))[0] == "explore"
-    again = running(refused=wrong, calculations=30)
+    assert ends_by(running(work=Work(given_up=6)), settings(max_failures=5)) == "max_failures"
+
+    def refusing(calculations: int) -> State:
+        wrong = {f"k{number}": "in Hartree" for number in range(9)}
+        return running(dataset=Dataset(refused=wrong), calculations=calculations)
+
+    assert ends_by(refusing(30), settings(max_failures=5)) == "refused"
+    assert started(decide(refusing(39), settings(max_failures=6)))[0] == "explore"
+    again = refusing(30)
     again.apply(events.opened(config="0"))  # the user has seen the reason
     assert started(decide(again, settings(max_failures=5)))[0] == "explore"
 
@@ -381,13 +387,13 @@ def test_the_target_needs_a_small_error_on_enough_labels(error, labels):
 
 def test_an_ending_drains_trains_and_assesses():
     state = running(unseen=1, calculations=40)
-    state.apply(events.task_started(Task(state.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": 1})))
+    state.apply(events.task_started(Task(state.work.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": 1})))
     state.apply(decide(state, settings(workers=2)))
     assert decide(state, settings(workers=2)) is None  # the exploration still runs
     explored = {"candidates": [], "generation": 1}
-    state.apply(events.task_finished(state.tasks["explore-000001"], explored, 0.0))
+    state.apply(events.task_finished(state.work.tasks["explore-000001"], explored, 0.0))
     assert started(decide(state, settings()))[0] == "train"
-    state.unseen = 0
+    state.dataset.training.unseen = 0
     kind, spec = started(decide(state, settings()))
     assert kind == "assess" and spec["final"]
     state.final_assessed = 1
@@ -442,16 +448,16 @@ def test_what_is_kept_apart_comes_first_and_counts_nowhere():
     decision = decide(state, chosen)
     assert started(decision) == ("label", {"candidate": "explore-000001/Al"})
     finish(state, decision)
-    assert (state.calculations, state.train_labels, state.audit_labels, state.unseen) == (0, 0, 0, 0)
-    assert list(state.apart) == ["Al"] and not state.loose and not state.apart_open
+    assert state.calculations == 0 and state.dataset.training == state.dataset.audit == LabelSet()
+    assert list(state.dataset.apart) == ["Al"] and not state.candidates.apart_open
     for _ in range(2):
         finish(state, decide(state, chosen))
-    assert state.calculations == 2 == chosen.max_labels and list(state.loose) == ["a", "b"]
+    assert state.calculations == 2 == chosen.max_labels and list(state.dataset.training.loose) == ["a", "b"]
     state.apply(decide(state, chosen))  # the ending
     decision = decide(state, chosen)
     kind, spec = started(decision)
     assert kind == "train" and spec["labels"] == 2 and spec["apart_labels"] == 1
-    assert state.expand(Task.load(decision.payload)).spec["apart_labels"] == ["Al"]
+    assert state.dataset.expand(Task.load(decision.payload)).spec["apart_labels"] == ["Al"]
 
 
 def test_what_is_kept_apart_holds_up_no_training_and_uses_up_no_budget_when_it_fails():
@@ -470,13 +476,14 @@ def test_what_is_kept_apart_holds_up_no_training_and_uses_up_no_budget_when_it_f
     state.apply(events.task_failed(Task.load(again.payload), FailureClass.NOT_CONVERGED, "no"))
     assert decide(state, chosen).kind == "task_abandoned"
     state.apply(decide(state, chosen))
-    assert state.calculations == 1 and state.rejected == {"not_converged": 1} and not state.apart_open
+    assert state.calculations == 1
+    assert state.candidates.rejected == {"not_converged": 1} and not state.candidates.apart_open
 
 
 @pytest.mark.parametrize("generations", [0, 1])
 def test_with_brought_labels_or_in_an_older_campaign_they_are_emitted_alone(generations):
     chosen = settings(initial_labels=2, isolated_atoms=True)
-    state = State(initial_found=True, generations=1, promoted=1, train_labels=10)
+    state = running()
     if generations == 0:
         state = State()
         state.apply(events.labels_imported(["k1", "k2", "k3"], [], [], []))
@@ -493,7 +500,8 @@ def test_they_survive_a_promotion_and_may_be_lost():
     state, chosen = State(), settings(initial_labels=2, isolated_atoms=True)
     emitted(state, Task("explore-000001", Kind.EXPLORE, {"generation": None, "starts": 2, "apart": True}), ("Al", True))
     state.promoted = 3
-    assert not state._is_outdated(state.waiting["explore-000001/Al"])
+    assert not state.candidates.waiting["explore-000001/Al"].is_outdated(state.promoted)
     finish(state, decide(state, chosen))
     state.apply(events.labels_lost({"Al": "its file is gone"}))
-    assert (state.train_labels, state.audit_labels) == (0, 0) and state.refused == {"Al": "its file is gone"}
+    dataset = state.dataset
+    assert (dataset.training.size, dataset.audit.size, dataset.refused) == (0, 0, {"Al": "its file is gone"})

@@ -13,7 +13,7 @@ from alpot.store.ledger import Event
 
 
 def explored(state: State, candidates, generation=None, simulated=0.0) -> None:
-    task = Task(state.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": generation})
+    task = Task(state.work.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": generation})
     state.apply(events.task_started(task))
     summary = {"candidates": candidates, "generation": generation, "simulated_time": simulated}
     state.apply(events.task_finished(task, summary, 0.0))
@@ -24,8 +24,8 @@ def candidate(name: str, score: float, *, cost: float = 1.0, audit: bool = False
 
 
 def labelled(state: State) -> str:
-    chosen = state.next_candidate
-    task = Task(state.next_id(Kind.LABEL), Kind.LABEL, {"candidate": chosen.id})
+    chosen = state.candidates.next
+    task = Task(state.work.next_id(Kind.LABEL), Kind.LABEL, {"candidate": chosen.id})
     state.apply(events.task_started(task))
     summary = {"candidate": chosen.id, "key": chosen.key, "outcome": "labelled", "path": "labels/x.h5", "checksum": "0"}
     state.apply(events.task_finished(task, summary, 0.0))
@@ -33,7 +33,7 @@ def labelled(state: State) -> str:
 
 
 def promoted(state: State, generation: int) -> None:
-    task = Task(state.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
+    task = Task(state.work.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
     state.apply(events.task_started(task))
     state.apply(events.task_finished(task, {"generation": generation, "promote": True}, 0.0))
 
@@ -46,8 +46,9 @@ def test_audit_comes_first_then_what_teaches_most_for_its_cost():
     ]  # fmt: skip
     explored(state, names)
     assert [labelled(state) for _ in names] == ["audit", "best", "early", "late", "dear", "dull"]
-    assert state.next_candidate is None
-    assert state.train_labels == 5 and list(state.loose_audit) == ["key of audit"] and state.audit_labels == 1
+    assert state.candidates.next is None
+    assert state.dataset.training.size == 5
+    assert list(state.dataset.audit.loose) == ["key of audit"] and state.dataset.audit.size == 1
 
 
 def test_equal_structures_wait_once():
@@ -55,7 +56,7 @@ def test_equal_structures_wait_once():
     explored(state, [candidate("a", 1.0), candidate("b", 1.0) | {"key": "key of a"}])
     labelled(state)
     explored(state, [candidate("c", 1.0) | {"key": "key of a"}])
-    assert state.dropped == {"duplicate": 2} and not state.waiting
+    assert state.candidates.dropped == {"duplicate": 2} and not state.candidates.waiting
 
 
 def test_a_promotion_makes_scores_stale_but_not_the_audit():
@@ -64,14 +65,14 @@ def test_a_promotion_makes_scores_stale_but_not_the_audit():
         state, [candidate("a", 1.0), candidate("b", 2.0), candidate("c", 3.0), candidate("audit", 0.0, audit=True)]
     )
     promoted(state, 1)
-    assert set(state.stale) == {"a", "b", "c"} and state.next_candidate.id == "audit"
+    assert set(state.candidates.stale) == {"a", "b", "c"} and state.candidates.next.id == "audit"
     task = Task("score-000001", Kind.SCORE, {"generation": 1, "candidates": ["a", "b"]})
     state.apply(events.task_started(task))
     explored(state, [candidate("late", 9.0)], generation=None)  # an exploration of before the promotion
     summary = {"generation": 1, "scores": {"a": 5.0, "b": 0.1}, "certain": ["b"]}
     state.apply(events.task_finished(task, summary, 0.0))
-    assert set(state.stale) == {"c", "late"} and set(state.waiting) == {"audit", "a"}
-    assert state.dropped == {"certain": 1}
+    assert set(state.candidates.stale) == {"c", "late"} and set(state.candidates.waiting) == {"audit", "a"}
+    assert state.candidates.dropped == {"certain": 1}
 
 
 def test_scores_of_an_outdated_model_stay_stale():
@@ -82,7 +83,7 @@ def test_scores_of_an_outdated_model_stay_stale():
     state.apply(events.task_started(task))
     promoted(state, 2)
     state.apply(events.task_finished(task, {"generation": 1, "scores": {"a": 5.0}}, 0.0))
-    assert set(state.stale) == {"a"} and state.next_candidate is None
+    assert set(state.candidates.stale) == {"a"} and state.candidates.next is None
 
 
 def test_quiet_time_counts_what_the_promoted_generation_simulates():
@@ -100,9 +101,9 @@ def test_an_interrupted_attempt_is_in_flight_once():
     task = Task("explore-000001", Kind.EXPLORE, {"generation": None})
     state.apply(events.task_started(task))
     state.apply(events.task_started(task.again()))
-    assert state.in_flight[Kind.EXPLORE] == state.started[Kind.EXPLORE] == 1
+    assert state.work.in_flight[Kind.EXPLORE] == state.work.started[Kind.EXPLORE] == 1
     state.apply(events.task_failed(task.again(), FailureClass.UNKNOWN, "message"))
-    assert not state.tasks and state.in_flight[Kind.EXPLORE] == 0
+    assert not state.work.tasks and state.work.in_flight[Kind.EXPLORE] == 0
 
 
 def test_refused_and_lost_labels_are_not_used_any_more():
@@ -115,11 +116,13 @@ def test_refused_and_lost_labels_are_not_used_any_more():
     shard = {"path": "dataset/shard-00001.h5", "checksum": "0", "keys": ["key of a", "key of c"]}
     result = {"generation": 1, "path": "models/gen-0001", "checksum": "0", "compacted": [shard]}
     state.apply(events.task_finished(task, result | {"refused": {"key of b": "in Hartree"}}, 0.0))
-    assert state.refused == {"key of b": "in Hartree"} and state.train_labels == 2 and list(state.loose) == ["key of b"]
+    dataset = state.dataset
+    assert dataset.refused == {"key of b": "in Hartree"}
+    assert dataset.training.size == 2 and list(dataset.training.loose) == ["key of b"]
     reasons = dict.fromkeys(["key of a", "key of b", "key of c", "key of d"], "damaged")
     state.apply(events.labels_lost(reasons, audit=["key of d"], shards=["dataset/shard-00001.h5"]))
-    assert state.train_labels == state.audit_labels == 0 and state.shards == []
-    assert state.refused["key of b"] == "in Hartree" and len(state.refused) == 4
+    assert dataset.training.size == dataset.audit.size == 0 and dataset.training.shards == []
+    assert dataset.refused["key of b"] == "in Hartree" and len(dataset.refused) == 4
 
 
 def test_labels_that_were_found_elsewhere():
@@ -130,9 +133,10 @@ def test_labels_that_were_found_elsewhere():
     shard = {"checksum": "0"}
     state.apply(events.labels_moved([shard | {"path": "dataset/shard-00001.h5", "keys": ["key of a"]}]))
     state.apply(events.labels_moved([shard | {"path": "dataset/audit-1.h5", "keys": ["key of b"], "audit": True}]))
-    assert not state.loose and not state.loose_audit
-    assert state.shards == ["dataset/shard-00001.h5"] and state.audit_shards == ["dataset/audit-1.h5"]
-    assert state.train_labels == state.audit_labels == 1
+    training, audit = state.dataset.training, state.dataset.audit
+    assert not training.loose and training.shards == ["dataset/shard-00001.h5"]
+    assert not audit.loose and audit.shards == ["dataset/audit-1.h5"]
+    assert training.size == audit.size == 1
 
 
 def test_frames_are_spent_when_all_their_candidates_are_settled():
@@ -140,12 +144,12 @@ def test_frames_are_spent_when_all_their_candidates_are_settled():
     names = [f"explore-000001/{number}" for number in range(3)]
     explored(state, [candidate(names[0], 1.0), candidate(names[1], 2.0) | {"key": "k"}, candidate(names[2], 0.0)])
     explored(state, [candidate("explore-000002/0", -1.0) | {"key": "k"}])
-    assert state.spent == {"explore-000002"}  # a duplicate
+    assert state.candidates.spent == {"explore-000002"}  # a duplicate
     labelled(state)
     labelled(state)
-    assert state.spent == {"explore-000002"}
+    assert state.candidates.spent == {"explore-000002"}
     labelled(state)
-    assert state.spent == {"explore-000001", "explore-000002"}
+    assert state.candidates.spent == {"explore-000001", "explore-000002"}
 
 
 def test_an_unknown_event_is_refused():
@@ -164,7 +168,7 @@ def test_the_work_per_event_does_not_grow():
             for _ in range(100):
                 labelled(state)
         times.append(time.process_time() - started)
-    assert state.train_labels == 20_000
+    assert state.dataset.training.size == 20_000
     assert times[1] < 3 * times[0]
 
 
@@ -179,13 +183,15 @@ def test_a_candidate_is_withdrawn_with_its_task_and_given_again(has_failed):
     state = State()
     given = [Candidate.model_validate(candidate(f"given-1/{number}", 1.0)) for number in range(2)]
     state.apply(events.candidates_given(given, "a"))
-    task = Task(state.next_id(Kind.LABEL), Kind.LABEL, {"candidate": "given-1/0"})
+    task = Task(state.work.next_id(Kind.LABEL), Kind.LABEL, {"candidate": "given-1/0"})
     state.apply(events.task_started(task))
     if has_failed:
         state.apply(events.task_failed(task, FailureClass.UNKNOWN, "as told"))
     state.apply(events.candidates_withdrawn(["given-1/0", "given-1/1"]))
-    assert not (state.waiting or state.labelling or state.keys or state.courses or state.pending(Kind.LABEL))
-    assert state.dropped == {"withdrawn": 2} and state.spent == {"given-1"}
+    candidates = state.candidates
+    assert not (candidates.waiting or candidates.labelling or candidates.keys)
+    assert not (state.work.courses or state.work.pending(Kind.LABEL))
+    assert candidates.dropped == {"withdrawn": 2} and candidates.spent == {"given-1"}
     state.apply(events.candidates_given(given, "b"))
-    assert {entry.reference for entry in state.waiting.values()} == {"b"} and not state.spent
+    assert {entry.reference for entry in candidates.waiting.values()} == {"b"} and not candidates.spent
     assert [labelled(state), labelled(state)] == ["given-1/0", "given-1/1"]

@@ -108,7 +108,7 @@ def test_ctrl_c_stops_gently(start):
     assert run.end() == (0, "stopped\n", "")
     with Ledger(run.directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
-    assert not state.tasks and not any(state.failed.values()) and 0 < state.calculations < 9
+    assert not state.work.tasks and not any(state.work.failed.values()) and 0 < state.calculations < 9
     until(lambda: not run.processes())
     assert start().end()[:2] == (0, "finished\n")
     assert_complete(run.directory)

@@ -60,7 +60,7 @@ def test_labels_are_told_of_by_fifties(make):
 def test_a_continued_campaign_says_so(make):
     controller = make()
     stop = controller.directory.request_stop
-    controller.on_change = lambda state: stop() if state.train_labels == 9 else None
+    controller.on_change = lambda state: stop() if state.dataset.training.size == 9 else None
     controller.run()
     told = watch(controller, terminal=False)
     assert re.search(r"campaign: continues with \d+ labels, generation 1", told)
@@ -86,7 +86,7 @@ def test_an_interrupted_controller(make):
 
     def interrupt(state: State) -> None:
         progress(state)
-        if state.train_labels == 3:
+        if state.dataset.training.size == 3:
             raise KeyboardInterrupt
 
     controller.on_change = interrupt

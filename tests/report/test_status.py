@@ -29,7 +29,7 @@ def test_a_finished_campaign(make):
     assert status.phase == Phase.FINISHED and status.message == "the budget of 40 labels is spent"
     assert status.controller is None and status.tasks == {}
     labels = status.labels
-    assert (labels.training, labels.audit) == (state.train_labels, state.audit_labels)
+    assert (labels.training, labels.audit) == (state.dataset.training.size, state.dataset.audit.size)
     assert labels.calculations == 40 == labels.done + 1  # one was found to be unphysical
     assert labels.rejected == labels.failed_attempts == {"unphysical_geometry": 1}
     assert labels.seconds == 39.0
@@ -51,7 +51,7 @@ def test_every_generation_is_remembered(make):
     assert [g.number for g in generations] == list(range(1, controller.state.generations + 1))
     assert [g.number for g in generations if not g.promoted] == [3]
     assert all(a.labels < b.labels for a, b in pairwise(generations))
-    assert generations[-1].labels == controller.state.train_labels
+    assert generations[-1].labels == controller.state.dataset.training.size
     third = generations[2]
     assert third.audit_force == pytest.approx(0.2 / 3) and third.audit_energy == pytest.approx(0.01 / 3)
     assert third.calibration == 1.4 and third.epochs == 40 and third.audit_labels > 0
@@ -78,8 +78,9 @@ def test_read_while_the_controller_writes(make):
 
     def look(state):
         status = campaign_status(controller.directory)
-        assert status.labels.training == state.train_labels and status.labels.running == state.in_flight[Kind.LABEL]
-        assert sum(tasks.count for tasks in status.tasks.values()) == len(state.tasks)
+        assert status.labels.training == state.dataset.training.size
+        assert status.labels.running == state.work.in_flight[Kind.LABEL]
+        assert sum(tasks.count for tasks in status.tasks.values()) == len(state.work.tasks)
         assert state.finished or status.controller is not None
         phases.append(status.phase)
         done.append(status.labels.done)
@@ -96,7 +97,7 @@ def test_stopping_stopped_and_continued(make):
     phases = []
 
     def look(state):
-        if state.train_labels == 3:
+        if state.dataset.training.size == 3:
             controller.directory.request_stop()
         phases.append(campaign_status(controller.directory).phase)
 
@@ -117,7 +118,7 @@ def test_a_killed_controller(make):
     controller = make()
 
     def kill(state):
-        if state.train_labels == 3:
+        if state.dataset.training.size == 3:
             raise Killed
 
     controller.on_change = kill

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpot.errors import LevelOfTheoryError, StructureError
+from alpot.store.ani_hdf5 import read_ani_hdf5, write_ani_hdf5
 from alpot.store.dataset import write_shard
-from alpot.store.formats import read_ani_hdf5, read_extxyz, read_labelled, write_ani_hdf5, write_extxyz
+from alpot.store.extxyz import read_extxyz, write_extxyz
+from alpot.store.formats import read_labelled
 from alpot.store.labels import label_key
 
 SHARED = Path(__file__).parents[2].parent / "shared"

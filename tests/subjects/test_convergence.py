@@ -74,7 +74,7 @@ def stopped_at(work: Convergence, labels: int) -> Outcome:
     """Runs a study that is asked to stop once it has so many labels."""
 
     def stop(state: State) -> None:
-        if state.train_labels == labels:
+        if state.dataset.training.size == labels:
             work.labelling.directory.request_stop()
 
     outcome = work.run(stop)
@@ -149,9 +149,9 @@ def test_what_a_stopped_study_had_in_mind_is_not_computed_by_the_next(folder):
     assert not any(point.failure for point in partial.points)
     second = begin(folder, "arguments.accuracy=1,2,4")
     outcome = second.run()
-    assert outcome.state.train_labels == 9 and outcome.state.dropped["withdrawn"] == 6
+    assert outcome.state.dataset.training.size == 9 and outcome.state.candidates.dropped["withdrawn"] == 6
     third = begin(folder, "arguments.accuracy=1,2,4,5,6")
-    assert third.run().state.train_labels == 15
+    assert third.run().state.dataset.training.size == 15
     assert all(point.is_known for point in only(third.study()).points)
 
 
@@ -160,7 +160,7 @@ def test_a_stopped_study_recommends_nothing(folder):
     work = begin(folder, "arguments.accuracy=1,1.5,2,4,6", tolerance=1.0)
 
     def stop(state):
-        if state.train_labels == 7:
+        if state.dataset.training.size == 7:
             work.labelling.directory.request_stop()
 
     assert work.run(stop).status == "stopped"
@@ -189,7 +189,7 @@ def test_what_waits_is_computed_by_the_campaign_file_of_now(folder, in_flight):
     first = begin(folder, "arguments.accuracy=1,2,4", "arguments.offset=0,1,2")  # both meet at the file's own setting
 
     def kill(state: State) -> None:
-        if state.started[Kind.LABEL] == 4:  # the first at that setting
+        if state.work.started[Kind.LABEL] == 4:  # the first at that setting
             raise KeyboardInterrupt
 
     if in_flight:
@@ -201,7 +201,7 @@ def test_what_waits_is_computed_by_the_campaign_file_of_now(folder, in_flight):
     second = begin(folder, "arguments.offset=0,1,2")
     outcome = second.run()
     assert not any(point.failure for point in only(second.study()).points)
-    assert outcome.state.failures.total() == 0 and outcome.state.train_labels == 3 + 9
+    assert outcome.state.work.failures.total() == 0 and outcome.state.dataset.training.size == 3 + 9
     with Ledger(second.labelling.directory.ledger, read_only=True) as ledger:
         assert not History.replay(ledger.events()).running
     assert begin(folder, "arguments.offset=0,1,2").labelling.given == []
@@ -212,7 +212,7 @@ def test_a_label_that_was_refused_for_another_level_of_theory_is_tried_again(fol
     directory = first.labelling.directory
     own, other = directory.recorded_config, FILE.replace("2.0}", "2.0, offset = 1.0}")
     directory.replace_config(other.encode(), folder / "c.toml")  # as another command in between would
-    assert first.run().state.rejected == {"bad_output": 9}
+    assert first.run().state.candidates.rejected == {"bad_output": 9}
     directory.replace_config(own.encode(), folder / "c.toml")
     assert not any(point.failure for point in only(studied(folder, "arguments.accuracy=1,2,4")).points)
 

@@ -11,7 +11,7 @@ from tiny_campaign import controller_of, emt_labels, new_campaign
 from alpot.campaign.state import State
 from alpot.config_file import parse_campaign, read_campaign
 from alpot.potential.saved import load_potential
-from alpot.store.formats import write_extxyz
+from alpot.store.extxyz import write_extxyz
 from alpot.store.labels import read_label
 from alpot.store.ledger import Ledger
 from alpot.subjects.exports import export_labels
@@ -32,7 +32,7 @@ def label_tasks(directory):
 
 
 def test_its_label_is_one_atom_in_a_box(finished):
-    (key,) = state_of(finished).apart
+    (key,) = state_of(finished).dataset.apart
     label = read_label(finished.label_path(key))
     assert len(label.atoms) == 1 and not label.atoms.pbc.any()
     assert label.atoms.cell.lengths().tolist() == [12.0] * 3 and label.atoms.positions.tolist() == [[6.0] * 3]
@@ -45,18 +45,18 @@ def test_every_potential_knows_its_energy(finished):
     for generation in range(1, state.generations + 1):
         _, card = load_potential(finished.model_path(generation))
         assert card.isolated_atoms == {"Al": pytest.approx(ENERGY, abs=1e-12)}
-    assert card.n_labels == state.train_labels
+    assert card.n_labels == state.dataset.training.size
 
 
 def test_one_that_came_late_is_on_the_card_after_the_assessment(tmp_path):
     directory = new_campaign(tmp_path / "c")
 
     def hide(state):  # the training runs while the isolated atom is being computed
-        if state.in_flight["train"] and not directory.path.joinpath("hidden").exists():
-            (key,) = state.apart
+        if state.work.in_flight["train"] and not directory.path.joinpath("hidden").exists():
+            (key,) = state.dataset.apart
             shutil.move(directory.label_path(key), directory.path / "hidden")
-        if state.in_flight["assess"] and not state.promoted:
-            (key,) = state.apart
+        if state.work.in_flight["assess"] and not state.promoted:
+            (key,) = state.dataset.apart
             shutil.move(directory.path / "hidden", directory.label_path(key))
             directory.request_stop()
 
@@ -75,17 +75,17 @@ def test_it_is_exported_as_what_it_is(finished, tmp_path):
 
 
 def test_one_that_the_user_brings_is_not_computed_again_nor_trained_on(finished, tmp_path):
-    (key,) = state_of(finished).apart
+    (key,) = state_of(finished).dataset.apart
     write_extxyz(tmp_path / "mine.xyz", [*emt_labels(16), read_label(finished.label_path(key))], isolated=[key])
     brings = ('elements = ["Al"]', 'elements = ["Al"]\ninitial_labels = ["mine.xyz"]')
     directory = new_campaign(tmp_path / "c", brings)
     controller = controller_of(directory, imported=import_labels(directory, read_campaign(directory.config)))
     controller.on_change = lambda state: directory.request_stop() if state.apart_found else None
     state = controller.run().state
-    assert list(state.apart) == [key] and state.dropped["duplicate"] == 1
-    assert state.train_labels + state.audit_labels == 16 and not label_tasks(directory)
+    assert list(state.dataset.apart) == [key] and state.candidates.dropped["duplicate"] == 1
+    assert state.dataset.training.size + state.dataset.audit.size == 16 and not label_tasks(directory)
     _, card = load_potential(directory.model_path(1))
-    assert card.n_labels == state.train_labels == 12 and set(card.isolated_atoms) == {"Al"}
+    assert card.n_labels == state.dataset.training.size == 12 and set(card.isolated_atoms) == {"Al"}
 
 
 def test_an_interrupted_campaign_computes_it_once(tmp_path):
@@ -100,7 +100,7 @@ def test_an_interrupted_campaign_computes_it_once(tmp_path):
 def test_a_campaign_without(tmp_path):
     directory = new_campaign(tmp_path / "c", ('code = "emt"', 'code = "emt"\nisolated_atoms = false'))
     controller = controller_of(directory, on_change=lambda state: state.generations and directory.request_stop())
-    assert not controller.run().state.apart
+    assert not controller.run().state.dataset.apart
     assert load_potential(directory.model_path(1))[1].isolated_atoms == {}
 
 

@@ -200,7 +200,7 @@ def test_rejected_frames_are_tried_again_also_when_the_first_run_with_other_limi
     (folder / "ref.toml").write_text(EMT + "max_force = 1e4\n")
 
     def kill(state: State) -> None:
-        if len(state.waiting) == given:
+        if len(state.candidates.waiting) == given:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -246,7 +246,7 @@ def test_a_stop_writes_what_there_is(folder):
     work = begin(folder, crystals(5))
 
     def stop_after_two(state: State) -> None:
-        if state.train_labels == 2:
+        if state.dataset.training.size == 2:
             work.labelling.directory.request_stop()
 
     assert work.run(stop_after_two).status == "stopped"
@@ -266,7 +266,7 @@ def test_the_status_counts_structures_and_predicts_for_those_that_are_left(folde
     work = begin(folder, frames)
 
     def stop_after_two(state: State) -> None:
-        if state.train_labels == 2:
+        if state.dataset.training.size == 2:
             work.labelling.directory.request_stop()
 
     work.run(stop_after_two)

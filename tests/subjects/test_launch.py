@@ -14,9 +14,10 @@ from alpot.campaign import events
 from alpot.campaign.state import State
 from alpot.errors import AlpotError, ConfigError, LevelOfTheoryError, StorageError, StructureError, UsageError
 from alpot.report.status import campaign_status
+from alpot.store.ani_hdf5 import write_ani_hdf5
 from alpot.store.dataset import read_shard
 from alpot.store.directory import CampaignDirectory
-from alpot.store.formats import write_ani_hdf5, write_extxyz
+from alpot.store.extxyz import write_extxyz
 from alpot.store.ledger import Ledger
 from alpot.subjects import launch
 from alpot.subjects.exports import export_labels, export_potential
@@ -60,10 +61,11 @@ def test_labels_that_the_user_brought_are_trained_on_and_audited(tmp_path, in_pr
     assert started.run(stop_after_the_first).status == "stopped"
     with Ledger(started.directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
-    assert (state.train_labels, state.audit_labels, state.calculations) == (12, 4, 0)  # audit_share = 0.25
+    training, audit = state.dataset.training, state.dataset.audit
+    assert (training.size, audit.size, state.calculations) == (12, 4, 0)  # audit_share = 0.25
     trained, audited = (
         {label.key: label for name in names for label in read_shard(started.directory.path / name)}
-        for names in (state.shards, state.audit_shards)
+        for names in (training.shards, audit.shards)
     )
     assert (len(trained), len(audited)) == (12, 4)
     found = trained | audited
@@ -365,8 +367,9 @@ def labels_in(directory):
     with Ledger(directory.ledger, read_only=True) as ledger:
         state = State.replay(ledger.events())
         rows = {row.key: row.path for row in ledger.label_rows()}
-    audit = {key for key, path in rows.items() if path in state.audit_shards or key in state.loose_audit}
-    return rows.keys() - audit - state.apart.keys(), audit, state
+    dataset = state.dataset
+    audit = {key for key, path in rows.items() if path in dataset.audit.shards or key in dataset.audit.loose}
+    return rows.keys() - audit - dataset.apart.keys(), audit, state
 
 
 def tree(path):
@@ -382,7 +385,8 @@ def test_a_fork_takes_over_all_labels_and_leaves_the_old_campaign_alone(campaign
     assert forked.run().status == "finished"
     old_training, old_audit, old = labels_in(campaign)
     training, audit, state = labels_in(forked.directory)
-    assert state.apart == old.apart and len(state.apart) == 1  # the isolated atom is not computed again
+    assert state.dataset.apart == old.dataset.apart  # the isolated atom is not computed again
+    assert len(state.dataset.apart) == 1
     assert old_training <= training and old_audit <= audit and not training & audit
     assert state.calculations == 2 and len(training | audit) == 22
     assert opened_events(forked.directory)[0].payload["changes"] == forked.changes
@@ -442,13 +446,13 @@ def test_a_fork_of_damaged_labels_makes_nothing(campaign, tmp_path):
 
 def test_labels_that_were_refused_are_judged_anew_by_a_fork_and_not_exported(campaign, tmp_path):
     training, _, state = labels_in(campaign)
-    key = min(training - state.refused.keys())
+    key = min(training - state.dataset.refused.keys())
     with Ledger(campaign.ledger) as ledger:
         list(ledger.events())
         ledger.append(events.labels_lost({key: "it is 27 times too large"}))
     forked = prepare(campaign.source, campaign.path, fork_to=tmp_path / "new")
     assert forked.changes == [f"forked from {campaign.path}: took over 21 of its 21 labels"]
-    assert export_labels(campaign.path, tmp_path / "all.xyz") == 21 - len(state.refused) - 1
+    assert export_labels(campaign.path, tmp_path / "all.xyz") == 21 - len(state.dataset.refused) - 1
 
 
 # -------------------------------------------------------------------------------------------------------- dry run

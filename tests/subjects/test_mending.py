@@ -7,7 +7,7 @@ from tiny_campaign import changed, emt_labels
 from alpot.campaign.state import State
 from alpot.errors import CampaignLockedError, UsageError
 from alpot.report.repair import repair_sentences, repair_table
-from alpot.store.formats import write_extxyz
+from alpot.store.extxyz import write_extxyz
 from alpot.store.ledger import Ledger
 from alpot.subjects import launch
 from alpot.subjects.launch import prepare
@@ -45,14 +45,14 @@ def test_a_sound_campaign_stays_as_it_is(campaign):
 
 def test_a_damaged_label_is_lost_and_the_campaign_goes_on(campaign, in_process):
     state, rows = state_of(campaign)
-    key = min(rows.keys() - state.refused.keys() - state.loose_audit.keys())
+    key = min(rows.keys() - state.dataset.refused.keys() - state.dataset.audit.loose.keys())
     flip(campaign.label_path(key))
     mended = mend(campaign.path)
     assert mended.problem.startswith("1 labels are lost")
     assert list(mended.report.lost) == [key] and not campaign.label_path(key).exists()
     assert len(list((campaign.path / "quarantine").rglob(f"{key}*"))) == 1  # never deleted
     after, rows = state_of(campaign)
-    assert key not in rows and after.train_labels == state.train_labels - 1
+    assert key not in rows and after.dataset.training.size == state.dataset.training.size - 1
     assert mend(campaign.path).report.is_sound
     assert larger_budget(campaign, 26).run().status == "finished"
 
@@ -83,8 +83,9 @@ def test_a_damaged_ledger_is_rebuilt_from_the_labels(campaign, in_process):
     mended = mend(campaign.path, rebuild=True)
     assert not mended.problem and "new ledger with the 21 labels" in mended.sentences[0]
     state, rebuilt = state_of(campaign)
-    assert rebuilt == rows and state.train_labels + state.audit_labels == 20 and state.audit_labels > 0
-    assert state.apart == before.apart and len(state.apart) == 1
+    training, audit = state.dataset.training, state.dataset.audit
+    assert rebuilt == rows and training.size + audit.size == 20 and audit.size > 0
+    assert state.dataset.apart == before.dataset.apart and len(state.dataset.apart) == 1
     assert larger_budget(campaign, 4).run().status == "finished"
 
 

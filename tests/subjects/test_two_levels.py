@@ -151,10 +151,10 @@ def test_training_refuses_what_the_baseline_cannot_compute(tmp_path, monkeypatch
     controller = controller_of(directory)
     controller.on_change = lambda state: directory.request_stop() if state.generations else None
     state = controller.run().state
-    assert set(state.refused.values()) == {
+    assert set(state.dataset.refused.values()) == {
         "the baseline 'emt' (asap_cutoff = True) gives no finite energy and forces for its frame"
     }
-    assert all(beyond(read_label(directory.label_path(key)).atoms) for key in state.refused)
+    assert all(beyond(read_label(directory.label_path(key)).atoms) for key in state.dataset.refused)
     assert load_potential(directory.model_path(1))[1].n_labels >= 4
 
 

@@ -56,14 +56,15 @@ def test_another_seed_takes_other_decisions(finished, tmp_path):
     controller.on_change = lambda state: other.request_stop() if state.generations else None
     controller.run()
     ours, theirs = state_of(other), state_of(finished)
-    assert ours.keys & theirs.keys == ours.apart.keys() == theirs.apart.keys()  # an isolated atom is an isolated atom
+    isolated = ours.dataset.apart.keys()  # an isolated atom is an isolated atom
+    assert ours.candidates.keys & theirs.candidates.keys == isolated == theirs.dataset.apart.keys()
     ours, theirs = (load_file(d.model_path(1) / "weights.safetensors") for d in (finished, other))
     assert any(not np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_labels_are_the_truth(finished):
     paths = sorted((finished.path / "labels").glob("*/*.h5"))
-    isolated = state_of(finished).apart.keys()
+    isolated = state_of(finished).dataset.apart.keys()
     assert len(paths) == MAX_LABELS + len(isolated)
     for path in paths:
         label = read_label(path)
@@ -80,11 +81,11 @@ def test_labels_are_the_truth(finished):
 
 def test_nothing_of_the_audit_is_trained_on(finished):
     state = state_of(finished)
-    assert state.audit_labels == len(state.loose_audit) >= 2
-    assert len(state.loose) == state.train_labels == MAX_LABELS - state.audit_labels
-    assert not set(state.loose) & set(state.loose_audit)
+    assert state.dataset.audit.size == len(state.dataset.audit.loose) >= 2
+    assert len(state.dataset.training.loose) == state.dataset.training.size == MAX_LABELS - state.dataset.audit.size
+    assert not set(state.dataset.training.loose) & set(state.dataset.audit.loose)
     _, card = load_potential(finished.model_path(state.generations))
-    assert card.n_labels == state.train_labels
+    assert card.n_labels == state.dataset.training.size
 
 
 def test_the_ledger_knows_every_label(finished):
