@@ -37,7 +37,9 @@ class CrystalStarts(Table):
         min_length=1,
         description="prototype lattices, drawn with equal chance",
     )
-    atoms: CountRange = Field((30, 120), description="number of atoms of the supercell before defects are made")
+    atoms: CountRange = Field(
+        (30, 120), description="number of atoms of the supercell, or primitive cell, before defects are made"
+    )
     density: PositiveRange | None = Field(
         None,
         description="mass density in g/cm³; by default 0.67 to 1.5 times that of the elements at normal conditions",

@@ -42,6 +42,11 @@ def prototype(name: str) -> Atoms:
     return bulk("H", name, a=1.0, cubic=True)
 
 
+def primitive_cell(name: str) -> Atoms:
+    """The primitive cell of a prototype lattice, of hydrogen and with lattice constant 1 Å; see ``prototype``."""
+    return prototype(name) if name == "a15" else bulk("H", name, a=1.0)
+
+
 def supercell(cell: Atoms, target: int, bounds: tuple[int, int]) -> Atoms:
     """Repeats an orthogonal cell to about ``target`` atoms in a shape close to a cube.
 
@@ -62,6 +67,22 @@ def supercell(cell: Atoms, target: int, bounds: tuple[int, int]) -> Atoms:
     return cell.repeat(min(itertools.product(range(1, most + 1), repeat=3), key=badness))
 
 
+def crystal_cell(name: str, target: int, bounds: tuple[int, int]) -> Atoms:
+    """A perfect crystal of about ``target`` atoms: a supercell, or the primitive cell where that comes nearer.
+
+    Args:
+        name: prototype lattice.
+        target: wanted number of atoms.
+        bounds: numbers of atoms allowed, as far as there are such cells.
+    """
+    cells = [supercell(prototype(name), target, bounds), primitive_cell(name)]
+
+    def badness(cell: Atoms) -> tuple[bool, int]:
+        return not bounds[0] <= len(cell) <= bounds[1], abs(len(cell) - target)
+
+    return min(cells, key=badness)
+
+
 def build_crystal(material: Material, starts: CrystalStarts, rng: np.random.Generator) -> tuple[Atoms, str]:
     """Builds one crystal as a table of starts asks for it.
 
@@ -70,7 +91,7 @@ def build_crystal(material: Material, starts: CrystalStarts, rng: np.random.Gene
     """
     name = str(rng.choice(starts.prototypes))
     target = int(rng.integers(starts.atoms[0], starts.atoms[1] + 1))
-    atoms = supercell(prototype(name), target, starts.atoms)
+    atoms = crystal_cell(name, target, starts.atoms)
     atoms.numbers = draw_numbers(material, len(atoms), rng)
     density = draw_density(atoms.numbers, starts.density, rng)
     _strain(atoms, starts.strain, rng)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from alpot.config import CrystalStarts, Material
 from alpot.structures.contacts import closest_approach
-from alpot.structures.crystals import build_crystal, prototype, supercell
+from alpot.structures.crystals import build_crystal, crystal_cell, prototype, supercell
 from alpot.structures.density import density_of
 
 ALUMINUM = Material(elements=("Al",))
@@ -46,6 +46,30 @@ def test_supercells_are_near_cubes_of_the_wanted_size(name: str, target: int) ->
 
 def test_a_number_that_no_supercell_has_gives_the_nearest() -> None:
     assert len(supercell(prototype("diamond"), 4, (4, 5))) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "bounds", "n_atoms"),
+    [
+        ("fcc", 1, (1, 4), 1),
+        ("fcc", 2, (1, 4), 1),
+        ("fcc", 3, (1, 4), 4),
+        ("fcc", 2, (2, 6), 4),  # a primitive cell is too small
+        ("bcc", 1, (1, 1), 1),
+        ("hcp", 2, (2, 6), 2),
+        ("hcp", 4, (2, 6), 4),
+        ("diamond", 1, (1, 4), 2),  # no cell of the conventional one is within the bounds
+        ("a15", 1, (1, 4), 8),
+        ("fcc", 32, (30, 120), 32),
+    ],
+)
+def test_small_cells_are_primitive(name: str, target: int, bounds: tuple[int, int], n_atoms: int) -> None:
+    """DFT of one atom costs next to nothing, and an equation of state needs no more."""
+    cell = crystal_cell(name, target, bounds)
+    assert len(cell) == n_atoms
+    assert cell.get_volume() / n_atoms == pytest.approx(prototype(name).get_volume() / len(prototype(name)))
+    near, other = (np.bincount(neighbor_list("i", some, 1.1)) for some in (cell, prototype(name)))
+    assert set(near) == set(other)
 
 
 @pytest.mark.parametrize("name", NAMES)
