@@ -40,7 +40,7 @@ def test_start_twice_and_stop_with_a_job_running(slurm_cluster, tmp_path, monkey
 
 
 def test_ports_that_others_use_are_left_to_them(slurm_cluster, tmp_path, monkeypatch):
-    """CI failed when an outgoing connection of another program had the port of a daemon."""
+    """CI failed once, most likely because an outgoing connection of another program had the port of a daemon."""
     other = type(slurm_cluster)(tmp_path / "other")
     monkeypatch.setenv("SLURM_CONF", str(other.configuration))
 
