@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
-from ase.optimize import BFGS
 from ase.units import GPa
 from numpy.typing import NDArray
 
 from alpot.errors import NonFiniteError, PotentialError
 from alpot.validation.lattice import Equilibrium
-from alpot.validation.properties import PropertyValue, attached
+from alpot.validation.properties import Measured, PropertyValue, attached
+from alpot.validation.relaxation import relax
 
 #: Central differences at this strain: errors of order strain², 1e-4 relative, far below what is asked of a potential.
 _STRAIN = 0.005
 #: Forces in eV/Å below which the atoms of a strained cell count as relaxed.
 _MAX_FORCE = 1e-3
-_MAX_STEPS = 100
 
 
-def elastic_constants(calculator: BaseCalculator, crystal: Equilibrium) -> list[PropertyValue]:
+def elastic_constants(calculator: BaseCalculator, crystal: Equilibrium) -> Measured:
     """C11, C12 and C44 in GPa of a cubic crystal at equilibrium, atoms relaxed within the strained cell.
 
     Args:
@@ -41,7 +40,11 @@ def elastic_constants(calculator: BaseCalculator, crystal: Equilibrium) -> list[
     by_uniaxial = _stress_slope(calculator, crystal, uniaxial)
     by_shear = _stress_slope(calculator, crystal, shear)
     constants = {"C11": by_uniaxial[0], "C12": (by_uniaxial[1] + by_uniaxial[2]) / 2, "C44": by_shear[3]}
-    return [PropertyValue(name=name, value=float(value / GPa), unit="GPa") for name, value in constants.items()]
+    return Measured(
+        values=tuple(
+            PropertyValue(name=name, value=float(value / GPa), unit="GPa") for name, value in constants.items()
+        )
+    )
 
 
 def _stress_slope(calculator: BaseCalculator, crystal: Equilibrium, strain: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,12 +60,7 @@ def _relaxed_stress(
     atoms = attached(calculator, crystal.primitive)
     atoms.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
     if len(atoms) > 1:  # a single atom is held in place by symmetry
-        optimizer = BFGS(atoms, logfile=None)
-        if not optimizer.run(fmax=_MAX_FORCE, steps=_MAX_STEPS):
-            raise PotentialError(
-                f"the atoms of strained {crystal.structure} {crystal.element} did not relax to {_MAX_FORCE} eV/Å within"
-                f" {_MAX_STEPS} steps"
-            )
+        relax(atoms, f"strained {crystal.structure} {crystal.element}", max_force=_MAX_FORCE)
     stress = atoms.get_stress()
     if not np.isfinite(stress).all():
         raise NonFiniteError(f"the stress of strained {crystal.structure} {crystal.element} is {stress} eV/Å³")

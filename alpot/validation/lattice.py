@@ -19,10 +19,11 @@ from alpot.validation.crystals import (
     IDEAL_C_OVER_A,
     Structure,
     build_crystal,
+    build_supercell,
     lattice_constant,
     start_volume,
 )
-from alpot.validation.properties import PropertyValue, attached, energy_voices, from_voices
+from alpot.validation.properties import Measured, PropertyValue, attached, energy_of
 
 #: Ratio of neighboring volumes of the grid, and its half width: ±4.5 % in volume is wide enough that meV ripples of a
 #: learned potential do not matter, and narrow enough that the third-order equation holds to 0.5 % in the bulk modulus.
@@ -50,22 +51,24 @@ class Equilibrium:
         lattice_constant: a in Å.
         bulk_modulus: GPa.
         energy: eV/atom.
-        energy_voices: (1 + M,) eV/atom, each voice at its own equilibrium volume; NaN where a voice has none.
     """
 
     element: str
     structure: Structure
     volume: float
     c_over_a: float
-    lattice_constant: PropertyValue
-    bulk_modulus: PropertyValue
-    energy: PropertyValue
-    energy_voices: NDArray[np.float64]
+    lattice_constant: float
+    bulk_modulus: float
+    energy: float
 
     @property
     def primitive(self) -> Atoms:
         """Primitive cell at equilibrium."""
         return build_crystal(self.element, self.structure, self.volume, self.c_over_a)
+
+    def supercell(self, minimum_atoms: int) -> Atoms:
+        """The most compact block of right-angled cells at equilibrium with at least so many atoms."""
+        return build_supercell(self.element, self.structure, self.volume, minimum_atoms, self.c_over_a)
 
 
 def equilibrium(
@@ -85,77 +88,82 @@ def equilibrium(
     c_over_a = IDEAL_C_OVER_A
     curve = _sample_volumes(calculator, element, structure, volume or start_volume(element), c_over_a)
     for _ in range(_MAX_TURNS if structure == "hcp" else 0):
-        middle = float(birch_murnaghan(*curve)[0][0])
+        middle = birch_murnaghan(*curve)[0]
         last, c_over_a = c_over_a, _best_c_over_a(calculator, element, middle, c_over_a)
         if abs(c_over_a / last - 1) < _C_OVER_A_TOLERANCE:
             c_over_a = last
             break
         curve = _sample_volumes(calculator, element, structure, middle, c_over_a)
-    volumes, energies, moduli = birch_murnaghan(*curve)
+    found, energy, modulus = birch_murnaghan(*curve)
     return Equilibrium(
         element=element,
         structure=structure,
-        volume=float(volumes[0]),
+        volume=found,
         c_over_a=c_over_a,
-        lattice_constant=from_voices("lattice constant", lattice_constant(structure, volumes, c_over_a), "Å"),
-        bulk_modulus=from_voices("bulk modulus", moduli / GPa, "GPa"),
-        energy=from_voices("energy per atom", energies, "eV"),
-        energy_voices=energies,
+        lattice_constant=float(lattice_constant(structure, found, c_over_a)),
+        bulk_modulus=modulus / GPa,
+        energy=energy,
     )
 
 
-def birch_murnaghan(
-    volumes: NDArray[np.float64], energies: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def lattice_properties(crystal: Equilibrium) -> Measured:
+    """Lattice constant, bulk modulus and energy of a crystal at equilibrium."""
+    return Measured(
+        values=(
+            PropertyValue(name="lattice constant", value=crystal.lattice_constant, unit="Å"),
+            PropertyValue(name="bulk modulus", value=crystal.bulk_modulus, unit="GPa"),
+            PropertyValue(name="energy per atom", value=crystal.energy, unit="eV"),
+        )
+    )
+
+
+def birch_murnaghan(volumes: NDArray[np.float64], energies: NDArray[np.float64]) -> tuple[float, float, float]:
     """Fit the third-order equation of state of Birch, Phys. Rev. 71, 809 (1947).
 
-    It is a cubic in x = V^(−2/3), so the fit is linear and serves all voices at once.
+    It is a cubic in x = V^(−2/3), so the fit is linear.
 
     Args:
         volumes: (n,) Å³.
-        energies: (n, voices) eV.
+        energies: (n,) eV.
 
     Returns:
-        Equilibrium volume in Å³, energy in eV and bulk modulus in eV/Å³, each (voices,); NaN for a voice without a
-        minimum among these volumes.
+        Equilibrium volume in Å³, energy in eV and bulk modulus in eV/Å³; NaN if there is no minimum among these
+        volumes.
     """
     x = volumes ** (-2 / 3)
     middle, width = x.mean(), np.ptp(x) / 2  # scaled to ±1, to keep the fit well conditioned
-    coefficients = np.polynomial.polynomial.polyfit((x - middle) / width, energies, 3)  # (4, voices)
-    result = np.full((3, energies.shape[1]), np.nan)
-    for voice, (c0, c1, c2, c3) in enumerate(coefficients.T):
-        # The root of c1 + 2 c2 z + 3 c3 z² with positive curvature, in the form that allows c3 = 0.
-        discriminant = c2**2 - 3 * c1 * c3
-        if discriminant <= 0 or c2 + np.sqrt(discriminant) <= 0:
-            continue
-        z = -c1 / (c2 + np.sqrt(discriminant))
-        if abs(z) > 1:
-            continue
-        minimum = middle + width * z
-        volume = minimum**-1.5
-        curvature = (2 * c2 + 6 * c3 * z) / width**2
-        slope = -2 / 3 * volume ** (-5 / 3)  # dx/dV; the other term of E'' vanishes with dE/dx
-        result[:, voice] = volume, c0 + z * (c1 + z * (c2 + z * c3)), volume * curvature * slope**2
-    return result[0], result[1], result[2]
+    c0, c1, c2, c3 = np.polynomial.polynomial.polyfit((x - middle) / width, energies, 3)
+    # The root of c1 + 2 c2 z + 3 c3 z² with positive curvature, in the form that allows c3 = 0.
+    discriminant = c2**2 - 3 * c1 * c3
+    if discriminant <= 0 or c2 + np.sqrt(discriminant) <= 0:
+        return np.nan, np.nan, np.nan
+    z = -c1 / (c2 + np.sqrt(discriminant))
+    if abs(z) > 1:
+        return np.nan, np.nan, np.nan
+    minimum = middle + width * z
+    volume = minimum**-1.5
+    curvature = (2 * c2 + 6 * c3 * z) / width**2
+    slope = -2 / 3 * volume ** (-5 / 3)  # dx/dV; the other term of E'' vanishes with dE/dx
+    return float(volume), float(c0 + z * (c1 + z * (c2 + z * c3))), float(volume * curvature * slope**2)
 
 
 def _sample_volumes(
     calculator: BaseCalculator, element: str, structure: Structure, start: float, c_over_a: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Volumes per atom (n,) Å³ and energies per atom (n, voices) eV, the lowest of them in the middle."""
+    """Volumes per atom (n,) Å³ and energies per atom (n,) eV, the lowest of them in the middle."""
 
-    def energy(step: int) -> NDArray[np.float64]:
+    def energy(step: int) -> float:
         crystal = build_crystal(element, structure, start * np.exp(_VOLUME_STEP * step), c_over_a)
-        return energy_voices(attached(calculator, crystal)) / len(crystal)
+        return energy_of(attached(calculator, crystal)) / len(crystal)
 
-    known: dict[int, NDArray[np.float64]] = {}
+    known: dict[int, float] = {}
     middle = 0
     while abs(middle) <= _MAX_STEPS:
         window = range(middle - _HALF_WIDTH, middle + _HALF_WIDTH + 1)
         for step in window:
             if step not in known:
                 known[step] = energy(step)
-        lowest = min(window, key=lambda step: float(known[step][0]))
+        lowest = min(window, key=known.__getitem__)
         if lowest == middle:
             volumes = start * np.exp(_VOLUME_STEP * np.array(window))
             return volumes, np.array([known[step] for step in window])
@@ -172,7 +180,7 @@ def _best_c_over_a(calculator: BaseCalculator, element: str, volume: float, star
 
     def energy(step: int) -> float:
         crystal = build_crystal(element, "hcp", volume, start * (1 + _C_OVER_A_STEP * step))
-        return float(energy_voices(attached(calculator, crystal))[0])
+        return energy_of(attached(calculator, crystal))
 
     known: dict[int, float] = {}
     middle = 0

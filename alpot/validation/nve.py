@@ -9,14 +9,14 @@ from ase.md.verlet import VelocityVerlet
 
 from alpot.errors import NonFiniteError
 from alpot.validation.dynamics import set_velocities, time_step_fs
-from alpot.validation.properties import PropertyValue, attached
+from alpot.validation.properties import Measured, PropertyValue, attached
 
 _SAMPLE_INTERVAL = 10
 
 
 def energy_drift(
     calculator: BaseCalculator, start: Atoms, temperature: float, rng: np.random.Generator, *, time_ps: float = 10.0
-) -> PropertyValue:
+) -> Measured:
     """How far the total energy drifts in a run, meV/atom: the slope of a straight line through it, times the time.
 
     The bounded oscillation of a symplectic integrator averages out.
@@ -43,4 +43,5 @@ def energy_drift(
         if not np.isfinite(energies[-1]):
             raise NonFiniteError(f"the total energy was {energies[-1]} after {times[-1]:.2f} ps at {temperature:.0f} K")
     slope = np.polynomial.polynomial.polyfit(times, energies, 1)[1]
-    return PropertyValue(name="NVE energy drift", value=float(abs(slope) * time_ps), unit="meV/atom")
+    drift = PropertyValue(name="NVE energy drift", value=float(abs(slope) * time_ps), unit="meV/atom")
+    return Measured(values=(drift,))

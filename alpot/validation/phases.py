@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from alpot.validation.crystals import Structure, preferred_structure
 from alpot.validation.lattice import Equilibrium
-from alpot.validation.properties import PropertyValue, from_voices
+from alpot.validation.properties import Measured, PropertyValue
 
 _COMMON: tuple[Structure, ...] = ("fcc", "hcp", "bcc")
 
@@ -26,14 +26,16 @@ def phase_name(structure: Structure, first: Structure) -> str:
     return f"E({structure}) − E({first})"
 
 
-def phase_differences(crystals: Sequence[Equilibrium]) -> list[PropertyValue]:
+def phase_differences(crystals: Sequence[Equilibrium]) -> Measured:
     """Energies in meV/atom above the first of these crystals."""
     first = crystals[0]
-    return [
-        from_voices(
-            phase_name(other.structure, first.structure),
-            1000 * (other.energy_voices - first.energy_voices),
-            "meV/atom",
+    return Measured(
+        values=tuple(
+            PropertyValue(
+                name=phase_name(other.structure, first.structure),
+                value=1000 * (other.energy - first.energy),
+                unit="meV/atom",
+            )
+            for other in crystals[1:]
         )
-        for other in crystals[1:]
-    ]
+    )

@@ -1,7 +1,7 @@
-"""What a measured property is, and how an ensemble gives it an uncertainty at no extra cost.
+"""What a measurement of a property gives: numbers, curves, and what has to be said about them.
 
-A property is computed once per *voice*: voice 0 is the potential itself, the others are the members of its ensemble,
-all read from the same calls. The standard deviation over the members is the uncertainty of the property.
+A property is a function from an ASE calculator to a :class:`Measured`. It knows nothing of ensembles: the suite calls
+it once with the potential and once with each of its members, and the spread of the members is its error bar.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
-from numpy.typing import NDArray
 
 from alpot.errors import NonFiniteError
 
@@ -24,16 +23,52 @@ class PropertyValue:
         name: what was measured, as printed in tables.
         value: in ``unit``.
         unit: as printed in tables; empty for pure numbers.
-        std: standard deviation over the members of an ensemble (spread of single members, dividing by M − 1), or None
-            where the calculator has no members or the property does not come from energies alone.
+        noise: standard error of the measurement itself, of a property that is an average over a finite run; None
+            where the number is exact up to its tolerance.
         shortfall: why the value is not what it should have been, such as how a run ended early; or None.
     """
 
     name: str
     value: float
     unit: str
-    std: float | None = None
+    noise: float | None = None
     shortfall: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A measured function, or several over the same axis.
+
+    Attributes:
+        name: what was measured, as printed above a plot.
+        x_label: of the axis, with its unit in the field's way: "distance (Å)".
+        y_label: likewise.
+        x: (n,) points.
+        lines: (n,) values by the name of the line; one line is named like the curve.
+        ticks: positions on x that have a name, such as (0.0, "Γ"); empty where the axis has plain numbers.
+    """
+
+    name: str
+    x_label: str
+    y_label: str
+    x: tuple[float, ...]
+    lines: dict[str, tuple[float, ...]]
+    ticks: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All that a property gives.
+
+    Attributes:
+        values: numbers, in the order of the table.
+        curves: for plots.
+        remarks: whole sentences on what the numbers do not say: a mode is imaginary, a fault is not stable.
+    """
+
+    values: tuple[PropertyValue, ...]
+    curves: tuple[Curve, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def attached(calculator: BaseCalculator, atoms: Atoms) -> Atoms:
@@ -43,36 +78,13 @@ def attached(calculator: BaseCalculator, atoms: Atoms) -> Atoms:
     return copy
 
 
-def energy_voices(atoms: Atoms) -> NDArray[np.float64]:
-    """Total energy according to the calculator and to each member of its ensemble.
-
-    Args:
-        atoms: with a calculator; members are found in its result ``energy_members``, (M,) eV, where it has that.
-
-    Returns:
-        (1 + M,) eV, the calculator's own energy first.
+def energy_of(atoms: Atoms) -> float:
+    """Potential energy in eV of atoms with a calculator.
 
     Raises:
-        NonFiniteError: an energy is NaN or infinite.
+        NonFiniteError: it is NaN or infinite.
     """
-    energy = atoms.get_potential_energy()
-    members = np.ravel(getattr(atoms.calc, "results", {}).get("energy_members", ()))
-    voices = np.concatenate([[energy], members])
-    if not np.isfinite(voices).all():
-        raise NonFiniteError(f"the energy of {atoms.symbols} is {voices[0]}: not a finite number (eV)")
-    return voices
-
-
-def from_voices(name: str, voices: NDArray[np.float64], unit: str) -> PropertyValue:
-    """A property from its value in each voice.
-
-    Args:
-        name: see :class:`PropertyValue`.
-        voices: (1 + M,) in ``unit``.
-        unit: see :class:`PropertyValue`.
-    """
-    members = voices[1:]
-    # A member without a value (say, no minimum in the window) leaves the spread unknown, rather than too small.
-    spread = float(members.std(ddof=1)) if len(members) > 1 else None
-    std = spread if spread is not None and np.isfinite(spread) else None
-    return PropertyValue(name=name, value=float(voices[0]), unit=unit, std=std)
+    energy = float(atoms.get_potential_energy())
+    if not np.isfinite(energy):
+        raise NonFiniteError(f"the energy of {atoms.symbols} is {energy}: not a finite number (eV)")
+    return energy

@@ -21,11 +21,11 @@ from alpot.validation.elastic import elastic_constants
 from alpot.validation.force_errors import force_errors
 from alpot.validation.fresh_frames import make_far_frames, make_fresh_frames
 from alpot.validation.langevin import run_langevin
-from alpot.validation.lattice import Equilibrium, equilibrium
+from alpot.validation.lattice import Equilibrium, equilibrium, lattice_properties
 from alpot.validation.melting import melting_temperature
 from alpot.validation.nve import energy_drift
 from alpot.validation.phases import compared_structures, phase_differences
-from alpot.validation.properties import PropertyValue
+from alpot.validation.properties import Measured, PropertyValue
 from alpot.validation.tolerances import LANGEVIN_TIME, NVE_TIME, Expected, expected_rows
 from alpot.validation.vacancy import vacancy_formation_energy
 
@@ -34,7 +34,7 @@ _NVE_TEMPERATURE, _LANGEVIN_TEMPERATURE = 600 / 933, 1200 / 933
 #: The long runs are of 108 atoms in fcc, 128 in bcc.
 _RUN_ATOMS = 100
 
-_Measure = Callable[[], list[PropertyValue]]
+_Measure = Callable[[], Measured]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,35 +138,36 @@ class _Bench:
             raise found
         return found
 
-    def lattice(self) -> list[PropertyValue]:
-        crystal = self.crystal()
-        return [crystal.lattice_constant, crystal.bulk_modulus, crystal.energy]
+    def lattice(self) -> Measured:
+        return lattice_properties(self.crystal())
 
-    def elastic(self) -> list[PropertyValue]:
+    def elastic(self) -> Measured:
         return elastic_constants(self.calculator, self.crystal())
 
-    def phases(self) -> list[PropertyValue]:
+    def phases(self) -> Measured:
         return phase_differences([self.crystal(structure) for structure in compared_structures(self.element)])
 
-    def vacancy(self) -> list[PropertyValue]:
-        return [vacancy_formation_energy(self.calculator, self.crystal())]
+    def vacancy(self) -> Measured:
+        return vacancy_formation_energy(self.calculator, self.crystal())
 
-    def nve(self, rng: np.random.Generator) -> list[PropertyValue]:
+    def nve(self, rng: np.random.Generator) -> Measured:
         temperature = _NVE_TEMPERATURE * melting_temperature([self.element])
         crystal = self.crystal()
         start = build_supercell(self.element, crystal.structure, crystal.volume, _RUN_ATOMS, crystal.c_over_a)
-        return [energy_drift(self.calculator, start, temperature, rng, time_ps=NVE_TIME)]
+        return energy_drift(self.calculator, start, temperature, rng, time_ps=NVE_TIME)
 
-    def langevin(self, rng: np.random.Generator) -> list[PropertyValue]:
+    def langevin(self, rng: np.random.Generator) -> Measured:
         temperature = _LANGEVIN_TEMPERATURE * melting_temperature([self.element])
         crystal = self.crystal()
         start = build_supercell(self.element, crystal.structure, crystal.volume, _RUN_ATOMS, crystal.c_over_a)
         run = run_langevin(self.calculator, start, temperature, rng, time_ps=LANGEVIN_TIME)
         ended = f"ended after {run.time_ps:.2f} ps: {run.ended_by}" if run.ended_by else None
-        return [
-            PropertyValue(name="Langevin run survived", value=run.time_ps, unit="ps", shortfall=ended),
-            PropertyValue(name="Langevin mean temperature", value=run.mean_temperature, unit="K"),
-        ]
+        return Measured(
+            values=(
+                PropertyValue(name="Langevin run survived", value=run.time_ps, unit="ps", shortfall=ended),
+                PropertyValue(name="Langevin mean temperature", value=run.mean_temperature, unit="K"),
+            )
+        )
 
 
 def _rows_of_element(
@@ -185,7 +186,7 @@ def _errors_on_frames(
     reference_calculator: BaseCalculator | None,
     elements: Sequence[str],
     rng: np.random.Generator,
-) -> list[PropertyValue]:
+) -> Measured:
     """Force errors in meV/Å on fresh and on far frames, and the rank correlation over all of them."""
     if reference_calculator is None:
         raise UsageError("fresh frames are made and labelled by the reference: a reference calculator is needed")
@@ -207,7 +208,7 @@ def _errors_on_frames(
                 shortfall="the calculator gives no forces_std to rank" if correlation is None else None,
             )
         )
-    return values
+    return Measured(values=tuple(values))
 
 
 def _rows(
@@ -226,7 +227,7 @@ def _rows(
 def _attempt(measure: _Measure) -> tuple[dict[str, PropertyValue], str | None]:
     """What was measured, by name, or why nothing was."""
     try:
-        return {value.name: value for value in measure()}, None
+        return {value.name: value for value in measure().values}, None
     except Exception as error:  # noqa: BLE001 - whatever a calculator raises is the finding, and is recorded in the row
         return {}, f"{type(error).__name__}: {error}"
 
@@ -259,7 +260,6 @@ def _row(
         name=expected.name,
         unit=expected.unit,
         value=value,
-        std=measured.std if measured else None,
         reference=reference,
         difference=None if value is None or reference is None else value - reference,
         tolerance=str(tolerance) if tolerance else None,

@@ -1,0 +1,73 @@
+"""Relaxation of the configurations that properties are energies of, with an error that says what did not relax."""
+
+from __future__ import annotations
+
+from ase import Atoms
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS, FIRE
+from ase.optimize.optimize import Optimizer
+
+from alpot.errors import PotentialError
+from alpot.validation.properties import energy_of
+
+#: BFGS keeps a matrix of (3 N)²: above this many atoms its algebra costs more than the steps that it saves.
+_BFGS_ATOMS = 150
+
+
+def relax(atoms: Atoms, what: str, *, max_force: float = 0.01, max_steps: int = 500) -> float:
+    """Relax the positions in place, at constant cell; constraints are respected.
+
+    Args:
+        atoms: with a calculator.
+        what: for the error, such as "a vacancy in fcc Al".
+        max_force: eV/Å, largest force that may be left on an atom.
+        max_steps: of the optimizer.
+
+    Returns:
+        The energy in eV.
+
+    Raises:
+        PotentialError: the forces do not vanish within ``max_steps``.
+        NonFiniteError: an energy is NaN or infinite.
+    """
+    optimizer: Optimizer = BFGS(atoms, logfile=None) if len(atoms) <= _BFGS_ATOMS else FIRE(atoms, logfile=None)
+    if not optimizer.run(fmax=max_force, steps=max_steps):
+        raise PotentialError(_unrelaxed(what, atoms, f"{max_force} eV/Å", max_steps))
+    return energy_of(atoms)
+
+
+def relax_with_cell(
+    atoms: Atoms,
+    what: str,
+    *,
+    mask: tuple[bool, bool, bool, bool, bool, bool] = (True,) * 6,
+    max_force: float = 0.003,
+    max_steps: int = 300,
+) -> float:
+    """Relax positions and cell in place, at zero stress.
+
+    Args:
+        atoms: with a calculator that has stress.
+        what: for the error.
+        mask: which strains (xx, yy, zz, yz, xz, xy) may change.
+        max_force: eV/Å on atoms, and eV per unit of strain and atom.
+        max_steps: of the optimizer.
+
+    Returns:
+        The energy in eV.
+
+    Raises:
+        PotentialError: the forces do not vanish within ``max_steps``.
+        NonFiniteError: an energy is NaN or infinite.
+    """
+    optimizer = BFGS(FrechetCellFilter(atoms, mask=list(mask), exp_cell_factor=len(atoms)), logfile=None)
+    if not optimizer.run(fmax=max_force, steps=max_steps):
+        raise PotentialError(_unrelaxed(what, atoms, f"{max_force} eV/Å", max_steps))
+    return energy_of(atoms)
+
+
+def _unrelaxed(what: str, atoms: Atoms, limit: str, steps: int) -> str:
+    return (
+        f"{what} ({len(atoms)} atoms) did not relax to {limit} within {steps} steps: it may be no minimum of this"
+        " potential"
+    )
