@@ -360,7 +360,7 @@ def test_each_generation_has_properties_that_may_hold_it_back(tmp_path, campaign
     assert do(subject, "assess", assess_spec(2, incumbent=1))["promote"]
     path = subject.directory.properties_path(1)
     before = read_property_file(path)
-    good = [result.model_copy(update={"rows": [r.model_copy(update={"ok": True}) for r in result.rows]})
+    good = [result.model_copy(update={"rows": tuple(r.model_copy(update={"ok": True}) for r in result.rows)})
             for result in before.results]  # fmt: skip
     write_property_file(path, before.model_copy(update={"results": tuple(good)}))
     assert not do(subject, "assess", assess_spec(2, incumbent=1))["promote"]
