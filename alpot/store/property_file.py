@@ -140,6 +140,19 @@ class PropertyFile(Part):
         """The whole table."""
         return tuple(row for result in self.results for row in result.rows)
 
+    @property
+    def coverage(self) -> tuple[int, int]:
+        """How many properties are within one error bar of the reference, and how many have both.
+
+        If the error bars are those of a normal distribution, it is 68 % of them.
+        """
+        errors = [
+            abs(row.difference) <= row.uncertainty
+            for row in self.rows
+            if row.difference is not None and row.uncertainty
+        ]
+        return sum(errors), len(errors)
+
 
 def write_property_file(path: Path, properties: PropertyFile) -> None:
     """Writes a file; one that is there is replaced; ``StorageError`` if it cannot be written."""
