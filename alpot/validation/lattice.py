@@ -26,8 +26,9 @@ from alpot.validation.prototypes import PROTOTYPES, Structure
 #: constant, 4e-4 with ±4.5 %), though the energy rises by a meV/atom, far above numerical noise.
 _SEARCH_STEP, _FIT_STEP = 0.015, 0.005
 _HALF_WIDTH = 3
-#: The search gives up at half or twice the volume at which it began.
-_FURTHEST = np.log(2)
+#: The search gives up at this multiple, or fraction, of the volume at which it began: spheres in contact take 2.2 times
+#: as much room in diamond as in fcc, where the search for diamond may begin.
+_FURTHEST = 2.5
 #: For c/a, which is searched in turns with the volume until it moves by less than its tolerance: the energy is then
 #: 0.05 meV from its minimum. Most hcp metals need one or two turns.
 _C_OVER_A_STEP = 0.015
@@ -92,7 +93,7 @@ def equilibrium(
         relax_shape: whether c/a is searched, or kept at the prototype's.
 
     Raises:
-        PotentialError: there is no minimum between half and twice the first volume, or for c/a near the prototype's.
+        PotentialError: there is no minimum within a factor of 2.5 of the first volume, or for c/a near the prototype's.
         NonFiniteError: an energy is NaN or infinite.
     """
     start = volume or start_volume(element)
@@ -189,7 +190,7 @@ def _find_volume(
 
     known: dict[int, float] = {}
     middle = 0
-    while abs(middle) * step <= _FURTHEST:
+    while abs(middle) * step <= np.log(_FURTHEST):
         window = range(middle - _HALF_WIDTH, middle + _HALF_WIDTH + 1)
         for index in window:
             if index not in known:
@@ -200,8 +201,9 @@ def _find_volume(
             return birch_murnaghan(volumes, np.array([known[index] for index in window]))
         middle = lowest
     raise PotentialError(
-        f"{PROTOTYPES[structure].label} {element} has no minimum of the energy between {start / 2:.1f} and"
-        f" {start * 2:.1f} Å³ per atom (the search began at {start:.1f}): this calculator does not bind the crystal"
+        f"{PROTOTYPES[structure].label} {element} has no minimum of the energy between {start / _FURTHEST:.1f}"
+        f" and {start * _FURTHEST:.1f} Å³ per atom (the search began at {start:.1f}): this calculator does not bind the"
+        " crystal"
     )
 
 
