@@ -163,3 +163,13 @@ def test_a_crystal_that_does_not_bind_is_named() -> None:
 def test_not_a_number_is_not_an_energy() -> None:
     with pytest.raises(NonFiniteError, match="not a finite number"):
         equilibrium(_Repulsive(float("nan")), "Al", "fcc")
+
+
+def test_the_equation_of_state_does_not_depend_on_the_number_of_points(fcc_aluminum: Equilibrium) -> None:
+    few, many = (
+        {value.name: value.value for value in lattice_properties(EMT(), fcc_aluminum, points=points).values}
+        for points in (11, 41)
+    )
+    # A fifth of the tolerance of 5 % in the bulk modulus.
+    assert few["bulk modulus"] == pytest.approx(many["bulk modulus"], rel=1e-2)
+    assert few["bulk modulus pressure derivative"] == pytest.approx(many["bulk modulus pressure derivative"], abs=0.1)

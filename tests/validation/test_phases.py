@@ -83,3 +83,10 @@ def test_an_element_is_compared_with_its_own_structure() -> None:
     assert compared_structures("W")[0] == "bcc"
     assert compared_structures("Si")[0] == "diamond"
     assert len(set(compared_structures("Mg"))) == 9
+
+
+def test_every_second_layer_of_dhcp_is_one_of_hcp() -> None:
+    # Where only layers that are next but one feel how they are stacked, as in EMT's copper, dhcp lies halfway.
+    fcc, hcp, dhcp = (equilibrium(EMT(), "Cu", structure).energy for structure in ("fcc", "hcp", "dhcp"))
+    # A hundredth of a meV is what c/a leaves open.
+    assert dhcp - fcc == pytest.approx((hcp - fcc) / 2, abs=2e-5)
