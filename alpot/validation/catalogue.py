@@ -12,12 +12,13 @@ from ase.calculators.calculator import BaseCalculator
 from alpot.config import PropertyName
 from alpot.errors import UsageError
 from alpot.validation.bench import Bench
+from alpot.validation.cold_curve import cold_curve
 from alpot.validation.elastic import elastic_constants
 from alpot.validation.fresh_frames import errors_on_frames
 from alpot.validation.langevin import stability
 from alpot.validation.lattice import lattice_properties
 from alpot.validation.nve import energy_drift
-from alpot.validation.phases import compared_structures, phase_differences
+from alpot.validation.phases import phase_differences
 from alpot.validation.properties import Measured
 from alpot.validation.tolerances import LANGEVIN_TIME, NVE_TIME
 from alpot.validation.vacancy import vacancy_formation_energy
@@ -55,10 +56,6 @@ class Property:
     version: int = 1
 
 
-def _phases(bench: Bench, rng: np.random.Generator) -> Measured:
-    return phase_differences([bench.crystal(structure) for structure in compared_structures(bench.element)])
-
-
 def _nve(bench: Bench, rng: np.random.Generator) -> Measured:
     temperature = _NVE_TEMPERATURE * bench.melting_temperature
     return energy_drift(bench.calculator, bench.supercell(_RUN_ATOMS), temperature, rng, time_ps=NVE_TIME)
@@ -70,8 +67,9 @@ def _langevin(bench: Bench, rng: np.random.Generator) -> Measured:
 
 
 CATALOGUE: dict[PropertyName, Property] = {
-    "lattice": Property(measure=lambda bench, rng: lattice_properties(bench.crystal())),
-    "phases": Property(measure=_phases),
+    "lattice": Property(measure=lambda bench, rng: lattice_properties(bench.calculator, bench.crystal())),
+    "phases": Property(measure=lambda bench, rng: phase_differences(bench.calculator, bench.element, bench.crystal)),
+    "cold_curve": Property(measure=lambda bench, rng: cold_curve(bench.calculator, bench.crystal())),
     "elastic": Property(measure=lambda bench, rng: elastic_constants(bench.calculator, bench.crystal())),
     "vacancy": Property(measure=lambda bench, rng: vacancy_formation_energy(bench.calculator, bench.crystal())),
     "fresh_frames": Property(
