@@ -28,8 +28,8 @@ FRAME = HardFrame(
     pbc=(True, True, False),
     atom_errors=[0.1, 0.5],
 )
-AUDIT = dict(n_atoms=2, energy_error=1e-3, energy=-3.5, energy_predicted=-3.499)
-AUDIT |= dict(force_rmse=0.1, force_max_error=0.3, sigma_mean=0.05, sigma_max=0.2)
+AUDIT = {"n_atoms": 2, "energy_error": 1e-3, "energy": -3.5, "energy_predicted": -3.499}
+AUDIT |= {"force_rmse": 0.1, "force_max_error": 0.3, "sigma_mean": 0.05, "sigma_max": 0.2}
 ASSESSMENT = AssessmentFile(
     generation=2,
     audit=[AuditFrame(key="k", reason="audit", **AUDIT)],
