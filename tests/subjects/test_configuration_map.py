@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
-from test_portrait import last_assessment, state_of
-from tiny_campaign import emt_labels
+from tiny_campaign import emt_labels, last_assessment, state_of
 
 from alpot.potential.aev_reference import ReferenceKernels
 from alpot.potential.batch import Batch

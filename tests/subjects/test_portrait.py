@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_campaign import MAX_LABELS, emt_labels
+from tiny_campaign import MAX_LABELS, emt_labels, last_assessment, state_of
 
 import alpot
-from alpot.campaign.state import State
 from alpot.potential.saved import load_potential
 from alpot.store.assessment_file import MAX_HARD, AssessmentFile, read_assessment_file
 from alpot.store.directory import CampaignDirectory
@@ -21,18 +20,6 @@ from alpot.subjects.portrait import portrait
 
 #: Training works in single precision, the calculator in double; and the file keeps five digits.
 PRECISION = {"rel": 2e-3, "abs": 2e-5}
-
-
-def state_of(directory: CampaignDirectory) -> State:
-    with Ledger(directory.ledger, read_only=True) as ledger:
-        return State.replay(ledger.events())
-
-
-def last_assessment(directory: CampaignDirectory) -> AssessmentFile:
-    """That of the promoted generation, which was assessed once more at the end, with all labels."""
-    found = read_assessment_file(directory, state_of(directory).promoted)
-    assert found is not None
-    return found
 
 
 def label_of(directory: CampaignDirectory, key: str) -> Label:
