@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from numpy.typing import NDArray
 
 from alpot.potential.batch import Batch
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.kernels import Geometry
 from alpot.potential.neighbors import NeighborSearch
+from alpot.potential.threads import in_order, single_threaded_torch
 from alpot.store.assessment_file import MAX_MAP, MapPoint
 from alpot.store.directory import CampaignDirectory
 from alpot.store.labels import Label
@@ -74,7 +77,7 @@ def draw_map(ensemble: Ensemble, known: Iterable[list[Known]]) -> tuple[list[Map
     for some in known:
         total += len(some)
         shown = sorted((*shown, *some), key=lambda item: item.label.key)[:MAX_MAP]
-    places = projected(mean_environments(ensemble, [item.label for item in shown]))
+    places = projected(mean_environments(ensemble, [item.label.atoms for item in shown]))
     return [_point(item, x, y) for item, (x, y) in zip(shown, places.tolist(), strict=True)], total
 
 
@@ -94,16 +97,20 @@ def _point(item: Known, x: float, y: float) -> MapPoint:
     )
 
 
-def mean_environments(ensemble: Ensemble, labels: Sequence[Label]) -> NDArray[np.float64]:
-    """(n_labels, n_features) mean over the atoms of each frame of their atomic environment vectors."""
-    means = [np.zeros((0, ensemble.aev.n_features(len(ensemble.elements))))]
-    for begin in range(0, len(labels), _FRAMES_PER_BATCH):
-        batch = Batch.from_atoms([label.atoms for label in labels[begin : begin + _FRAMES_PER_BATCH]])
-        species = torch.from_numpy(ensemble.species(batch.numbers))
-        geometry = Geometry.of(batch, species, NeighborSearch(ensemble.cutoff).pairs(batch), ensemble.device)
-        features = ensemble.kernels.environments(geometry, 0, batch.n_atoms).features.detach().cpu().double().numpy()
-        means.append(np.add.reduceat(features, batch.offsets[:-1]) / batch.counts[:, None])
-    return np.concatenate(means)
+def mean_environments(ensemble: Ensemble, frames: Sequence[Atoms]) -> NDArray[np.float64]:
+    """(n_frames, n_features) mean over the atoms of each frame of their atomic environment vectors."""
+    batches = [frames[begin : begin + _FRAMES_PER_BATCH] for begin in range(0, len(frames), _FRAMES_PER_BATCH)]
+    none = np.zeros((0, ensemble.aev.n_features(len(ensemble.elements))))
+    with single_threaded_torch() as n_threads:
+        return np.concatenate([none, *in_order(partial(_means, ensemble), batches, n_threads)])
+
+
+def _means(ensemble: Ensemble, frames: Sequence[Atoms]) -> NDArray[np.float64]:
+    batch = Batch.from_atoms(frames)
+    species = torch.from_numpy(ensemble.species(batch.numbers))
+    geometry = Geometry.of(batch, species, NeighborSearch(ensemble.cutoff).pairs(batch), ensemble.device)
+    features = ensemble.kernels.environments(geometry, 0, batch.n_atoms).features.detach().cpu().double().numpy()
+    return np.add.reduceat(features, batch.offsets[:-1]) / batch.counts[:, None]
 
 
 def projected(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,11 +29,11 @@ def ensemble(finished):
 
 
 def test_a_mean_environment_is_that_of_the_oracle(ensemble):
-    labels = emt_labels(20)  # more than one batch
-    found = mean_environments(ensemble, labels)
+    frames = [label.atoms for label in emt_labels(20)]  # more than one batch
+    found = mean_environments(ensemble, frames)
     oracle = ReferenceKernels(ensemble.aev, 1, torch.float64)
-    for label, mean in zip(labels, found, strict=True):
-        batch = Batch.from_atoms([label.atoms])
+    for atoms, mean in zip(frames, found, strict=True):
+        batch = Batch.from_atoms([atoms])
         species = torch.zeros(batch.n_atoms, dtype=torch.int32)
         geometry = Geometry.of(batch, species, NeighborSearch(ensemble.cutoff).pairs(batch), "cpu")
         features = oracle.environments(geometry, 0, batch.n_atoms).features.detach().numpy()
@@ -43,7 +43,7 @@ def test_a_mean_environment_is_that_of_the_oracle(ensemble):
 def test_a_supercell_lies_where_its_cell_lies(ensemble):
     atoms = bulk("Al", cubic=True)
     atoms.rattle(0.1, seed=3)
-    small, large = mean_environments(ensemble, [label_with(atoms), label_with(atoms * (2, 1, 3))])
+    small, large = mean_environments(ensemble, [atoms, atoms * (2, 1, 3)])
     np.testing.assert_allclose(small, large, rtol=1e-5, atol=1e-5)
 
 
@@ -69,13 +69,13 @@ def test_few_points_have_places_too(count):
 
 def test_phases_lie_apart(ensemble):
     """Rattled fcc and bcc of the same density: two clouds, farther apart than they are wide."""
-    labels = []
+    frames = []
     for seed in range(12):
         for name, a in (("fcc", 4.05), ("bcc", 4.05 / 2 ** (1 / 3))):
             atoms = bulk("Al", name, a=a, cubic=True) * (2, 2, 2)
             atoms.rattle(0.05, seed=seed)
-            labels.append(label_with(atoms))
-    places = projected(mean_environments(ensemble, labels))
+            frames.append(atoms)
+    places = projected(mean_environments(ensemble, frames))
     fcc, bcc = places[::2], places[1::2]
     apart = np.linalg.norm(fcc.mean(axis=0) - bcc.mean(axis=0))
     assert apart > 3 * max(fcc.std(axis=0).max(), bcc.std(axis=0).max())
