@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from ase import Atoms
 
 from alpot.campaign.subject import Assignment, Kind
-from alpot.config import Campaign
+from alpot.config import Campaign, PropertyName
 from alpot.config_file import read_campaign
 from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
@@ -41,6 +41,8 @@ from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
 from alpot.store.labels import Label, label_key
+from alpot.store.measurements import Measurements
+from alpot.store.property_file import PropertyFile, read_property_file, write_property_file
 from alpot.structures import draw_start, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
 from alpot.subjects.configuration_map import known_labels
@@ -50,7 +52,7 @@ from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
-from alpot.validation.suite import validate
+from alpot.validation.suite import Specimen, validate
 
 #: Waiting candidates that are evaluated together.
 _SCORED_FRAMES_PER_BATCH = 16
@@ -98,6 +100,8 @@ class InteratomicSubject:
                 return self._train(assignment)
             case Kind.ASSESS:
                 return self._assess(spec)
+            case Kind.MEASURE:
+                raise NotImplementedError("a campaign measures properties when it assesses a generation")
 
     def _rng(self, assignment: Assignment) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, zlib.crc32(assignment.task_id.encode()), assignment.draw])
@@ -353,6 +357,11 @@ class InteratomicSubject:
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
+        wanted = self.config.assessment
+        names = wanted.properties if spec["final"] else wanted.each_generation
+        properties = self._properties(generation, names) if names else []
+        if wanted.hold_back and promote and incumbent not in (None, generation):
+            promote = not self._lost(properties, incumbent)
         return {
             "generation": generation,
             "promote": promote,
@@ -361,8 +370,16 @@ class InteratomicSubject:
             "audit_labels": len(labels),
             "refused": refused,
             "calibration": errors.calibration,
-            "properties": self._properties(generation) if spec["final"] else [],
+            "properties": properties,
         }
+
+    def _lost(self, properties: Sequence[Mapping[str, Any]], incumbent: int) -> list[str]:
+        """Names of properties that are out of tolerance and were within it for the promoted generation."""
+        path = self.directory.properties_path(incumbent)
+        before = (
+            {(row.system, row.name) for row in read_property_file(path).rows if row.ok} if path.is_file() else set()
+        )
+        return [row["name"] for row in properties if row["ok"] is False and (row["system"], row["name"]) in before]
 
     def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> None:
         """Write what was measured onto the generation's card."""
@@ -371,19 +388,30 @@ class InteratomicSubject:
         changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
         save_potential(self.directory.model_path(generation), ensemble, changed)
 
-    def _properties(self, generation: int) -> list[dict[str, Any]]:
-        settings = self.config.assessment
+    def _properties(self, generation: int, names: Sequence[PropertyName]) -> list[dict[str, Any]]:
+        """Measure properties of a generation; their curves are in its file, the table is for the ledger."""
         model = self.directory.model_path(generation)
         calculator = AlpotCalculator.load(model, device=self.device, baseline=self.baseline)
-        reference = self.reference.calculator(self.scratch) if settings.compare_reference else None
-        rows = validate(
-            calculator,
+        potential = Specimen(calculator=calculator, identity=sha256(model / WEIGHTS))
+        reference = None
+        if self.config.assessment.compare_reference:
+            reference = Specimen(calculator=self.reference.calculator(self.scratch), identity=self.level)
+        results = validate(
+            potential,
             self.config.material.elements,
-            settings.properties,
-            reference_calculator=reference,
+            names,
+            reference=reference,
             seed=self.config.seed,
+            measurements=Measurements(self.directory.measurements),
         )
-        return [asdict(row) for row in rows]
+        found = PropertyFile(
+            potential=f"generation {generation}",
+            reference=self.reference.name if reference else "",
+            provenance={"potential": potential.identity, "level_of_theory": self.level},
+            results=tuple(results),
+        )
+        write_property_file(self.directory.properties_path(generation), found)
+        return [row.model_dump(mode="json") for row in found.rows]
 
 
 def device_of(config: Campaign) -> str:

@@ -365,6 +365,7 @@ def test_rules_to_stop():
     assert ends_by(running(calculations=40), settings()) == "max_labels"
     assert ends_by(running(), settings(max_generations=1)) == "max_generations"
     assert ends_by(running(quiet=5.0), settings(quiet_time=5.0)) == "quiet_time"
+    assert ends_by(running(good_generations=3), settings(good_generations=3)) == "good_generations"
     assert ends_by(running(assessment=good), settings(force_error=0.1, audit_labels=20)) == "force_error"
     assert ends_by(running(work=Work(given_up=6)), settings(max_failures=5)) == "max_failures"
 
