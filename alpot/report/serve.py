@@ -29,8 +29,9 @@ _HOST = "127.0.0.1"
 _OWN_NAMES = frozenset({_HOST, "localhost"})
 #: s before it is looked again whether the campaign has gone on: reading 100,000 events takes a second.
 _LOOK_S = 5.0
-#: s after which a browser asks again. A header does it, for the page itself must not connect to anything.
-_RELOAD_S = 15
+#: s after which a browser asks again, while the campaign runs and while nobody runs it: then whoever reads the page is
+#: left in peace. A header does it, for the page itself must not connect to anything.
+_RELOAD_S, _IDLE_RELOAD_S = 15, 300
 #: s that a connection may be silent, so that none is held for ever.
 _PATIENCE_S = 30.0
 _INDEX = "index.html"
@@ -44,10 +45,15 @@ _HEADERS = {
 
 
 class LiveReport:
-    """The files of a report, made again once the campaign has gone on."""
+    """The files of a report, made again once the campaign has gone on.
+
+    Attributes:
+        is_running: whether somebody ran the campaign when it was looked.
+    """
 
     def __init__(self, directory: CampaignDirectory) -> None:
         self.directory = directory
+        self.is_running = False
         self._lock = Lock()
         self._looked = -_LOOK_S
         self._shown: object = None
@@ -70,6 +76,7 @@ class LiveReport:
     def _state(self) -> object:
         """Differs once the report does; by the minute while the campaign runs, for its clock and what has stalled."""
         holder = self.directory.holder()
+        self.is_running = holder is not None
         running = holder and (holder.host, holder.pid, holder.since, time.monotonic() // 60)
         with Ledger(self.directory.ledger, read_only=True) as ledger:
             return ledger.last_event, running
@@ -168,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", f"{content_type}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         if content_type == "text/html" or status == HTTPStatus.SERVICE_UNAVAILABLE:
-            self.send_header("Refresh", str(_RELOAD_S))
+            is_running = cast(ReportServer, self.server).report.is_running
+            self.send_header("Refresh", str(_RELOAD_S if is_running else _IDLE_RELOAD_S))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)

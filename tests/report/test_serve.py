@@ -97,7 +97,7 @@ def test_the_page_and_its_tables_are_those_of_the_report(ask, directory):
         assert without_time(answer.text) == without_time(content)
     page = ask("")
     assert without_time(page.text) == without_time(files["index.html"])
-    assert page.headers["Content-Type"] == "text/html; charset=utf-8" and page.headers["Refresh"] == "15"
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert {name: page.headers[name] for name in SAFE} == SAFE
 
 
@@ -237,11 +237,20 @@ def test_it_is_not_looked_too_often(make):
     assert report.files() is before
 
 
+def test_browsers_come_back_more_often_while_it_runs(ask, directory, monkeypatch):
+    monkeypatch.setattr(serve, "_LOOK_S", 0.0)
+    assert ask().headers["Refresh"] == "300"
+    with directory.lock():
+        page = ask()
+        assert page.headers["Refresh"] == "15" and "running" in page.text
+    assert ask().headers["Refresh"] == "300"
+
+
 def test_a_campaign_that_cannot_be_read_is_told_and_tried_again(ask, directory):
     text = directory.config.read_text()
     directory.config.write_text("no toml")
     answer = ask()
-    assert answer.status == 503 and answer.headers["Refresh"] == "15"
+    assert answer.status == 503 and answer.headers["Refresh"] == "300"
     assert answer.text.startswith("The report cannot be made: ") and "campaign.toml" in answer.text
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     directory.config.write_text(text)
