@@ -66,6 +66,10 @@ def property_view(found: PropertyFile) -> RenderableType:
     """The table on a terminal, and below it what the numbers do not say."""
     rows = [Property.model_validate(row.model_dump(include=set(Property.model_fields))) for row in found.rows]
     remarks = [f" {result.system} {result.property}: {text}" for result in found.results for text in result.remarks]
+    within, compared = found.coverage
+    if compared:
+        share = f"{within} of {compared} properties are within one error bar of the reference ({within / compared:.0%};"
+        remarks.append(f" {share} 68% if the error bars are right)")
     return Group(property_table(rows), *(Text(printable(remark), style="dim") for remark in remarks))
 
 

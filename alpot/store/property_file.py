@@ -39,6 +39,28 @@ class Curve(Part):
     ticks: tuple[tuple[float, str], ...] = ()
 
 
+class PublishedNumber(Part):
+    """What somebody else has found, in the unit of the row.
+
+    Attributes:
+        value: the number.
+        uncertainty: as published, or None.
+        kind: ``experiment`` or ``dft``.
+        method: the functional, or how it was measured; may be empty.
+        temperature: K.
+        doi: of the publication.
+        source: authors, journal, volume, page (year).
+    """
+
+    value: float
+    uncertainty: float | None = None
+    kind: str
+    method: str = ""
+    temperature: float
+    doi: str
+    source: str
+
+
 class PropertyRow(Part):
     """One line of the table of properties.
 
@@ -54,8 +76,7 @@ class PropertyRow(Part):
             noise; or None.
         reference: the reference's value, or None where it was not asked for or failed.
         difference: value − reference, or None.
-        published: what has been published, with its source: see ``published_source``; or None.
-        published_source: who has published it and how it was found, with its DOI; or None.
+        published: what others have found.
         tolerance: what is accepted, as text with the row's unit or %, or None where nothing is promised.
         ok: whether the value is within tolerance; None where that cannot be said.
         error: why a value is missing or fell short, or None.
@@ -71,8 +92,7 @@ class PropertyRow(Part):
     uncertainty: float | None = None
     reference: float | None = None
     difference: float | None = None
-    published: float | None = None
-    published_source: str | None = None
+    published: tuple[PublishedNumber, ...] = ()
     tolerance: str | None = None
     ok: bool | None = None
     error: str | None = None
@@ -119,6 +139,19 @@ class PropertyFile(Part):
     def rows(self) -> tuple[PropertyRow, ...]:
         """The whole table."""
         return tuple(row for result in self.results for row in result.rows)
+
+    @property
+    def coverage(self) -> tuple[int, int]:
+        """How many properties are within one error bar of the reference, and how many have both.
+
+        If the error bars are those of a normal distribution, it is 68 % of them.
+        """
+        errors = [
+            abs(row.difference) <= row.uncertainty
+            for row in self.rows
+            if row.difference is not None and row.uncertainty
+        ]
+        return sum(errors), len(errors)
 
 
 def write_property_file(path: Path, properties: PropertyFile) -> None:

@@ -16,6 +16,7 @@ from alpot.config import Reference
 from alpot.config_file import read_campaign
 from alpot.errors import UsageError
 from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.neurochem import is_neurochem_folder
 from alpot.potential.saved import CARD, WEIGHTS
 from alpot.reference import level_of_theory, open_cheap, open_reference
 from alpot.reference.inputs import content_hash
@@ -117,6 +118,11 @@ def find_source(text: str) -> Source:
 
 
 def _potential(folder: Path) -> PotentialSource:
+    if not ((folder / CARD).is_file() or is_neurochem_folder(folder)):
+        raise UsageError(
+            f"{folder} is neither a potential (a folder with {WEIGHTS} and {CARD}, or with published NeuroChem weights)"
+            " nor the directory of a campaign"
+        )
     return PotentialSource(name=folder.resolve().name, folder=folder.resolve())
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from alpot.config import PropertyName
-from alpot.store.property_file import PropertyResult, PropertyRow
+from alpot.store.property_file import PropertyResult, PropertyRow, PublishedNumber
+from alpot.validation.literature import published_for
 from alpot.validation.outcome import Outcome
 from alpot.validation.tolerances import Expected, expected_rows
 
@@ -39,7 +40,7 @@ def result_of(
         if value.name not in known:
             known.add(value.name)
             expected.append(Expected(value.name, value.unit))
-    rows = [_row(name, system, row, potential, members, reference, calibration) for row in expected]
+    rows = [_row(name, system, element, row, potential, members, reference, calibration) for row in expected]
     outcomes = [potential, *members, *([reference] if reference else [])]
     return PropertyResult(
         property=name,
@@ -55,6 +56,7 @@ def result_of(
 def _row(
     name: PropertyName,
     system: str,
+    element: str,
     expected: Expected,
     potential: Outcome,
     members: Sequence[Outcome],
@@ -83,7 +85,17 @@ def _row(
         difference=None if value is None or true is None else value - true,
         tolerance=str(expected.tolerance) if expected.tolerance else None,
         ok=ok,
+        published=_published(element, name, expected),
         error=_error(expected.name, potential, reference),
+    )
+
+
+def _published(element: str, name: PropertyName, expected: Expected) -> tuple[PublishedNumber, ...]:
+    fields = set(PublishedNumber.model_fields)
+    return tuple(
+        PublishedNumber.model_validate(found.model_dump(include=fields))
+        for found in published_for(element, name, expected.name)
+        if found.unit == expected.unit
     )
 
 
