@@ -12,7 +12,7 @@ from alpot.store.assessment_file import MAX_HARD, AssessmentFile, read_assessmen
 from alpot.store.directory import CampaignDirectory
 from alpot.store.labels import Label, read_label
 from alpot.store.ledger import Ledger
-from alpot.store.repair import inspect
+from alpot.store.repair import inspect, repair
 from alpot.subjects import portrait as module
 from alpot.subjects.assessment import AuditErrors, audit_errors
 from alpot.subjects.configuration_map import Known
@@ -46,6 +46,14 @@ def test_every_generation_has_a_file_and_repair_knows_them(finished):
     assert files == [finished.assessment_path(number) for number in range(1, generations + 1)]
     report = inspect(finished, {})
     assert report.is_sound and report.checked["assessments"] == generations
+
+
+def test_a_damaged_file_costs_a_picture_and_nothing_else(campaign):
+    path = campaign.assessment_path(1)
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    report = repair(campaign, {})
+    assert [damage.path for damage in report.damaged] == ["assessments/gen-0001.json"] and not report.lost
+    assert read_assessment_file(campaign, 1) is None
 
 
 def test_audit_frames_are_what_the_calculator_says(finished):
