@@ -308,6 +308,29 @@ def status(
 
 
 @app.command()
+def report(path: CampaignPath) -> None:
+    """Write the report of a campaign as it is now, also while it runs."""
+    from alpot.report.page import write_report
+    from alpot.store.directory import CampaignDirectory
+
+    typer.echo(write_report(CampaignDirectory.open(path)))
+
+
+@app.command()
+def serve(
+    path: CampaignPath,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where to listen; 0: wherever it is free")] = 0,
+) -> None:
+    """Show the report of a campaign live, in a browser on this machine; it is only read. Ctrl-C ends it."""
+    from alpot.report.serve import ReportServer
+    from alpot.store.directory import CampaignDirectory
+
+    with ReportServer(CampaignDirectory.open(path), port) as server, suppress(KeyboardInterrupt):
+        typer.echo(f"{server.url}\nkeep it secret; from another machine, after: {server.tunnel}")
+        server.serve_forever()
+
+
+@app.command()
 def stop(path: CampaignPath) -> None:
     """Let the running tasks of a campaign finish, then stop it."""
     from alpot.subjects.requests import request_stop

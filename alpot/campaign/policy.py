@@ -309,6 +309,8 @@ def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
     spec = {
         "generation": generation,
         "incumbent": state.promoted,
+        "shards": len(dataset.training.shards),
+        "labels": len(dataset.training.loose),
         "audit_shards": len(dataset.audit.shards),
         "audit_labels": len(dataset.audit.loose),
         "refused": len(dataset.refused),

@@ -14,9 +14,9 @@ train      ``generation``: the new one; ``parent``: the promoted one or None; ``
            ``labels``: keys of those that are not in a shard; ``audit_labels``: keys of labels for the audit that are
            not in a shard (to be compacted, never to be trained on); ``unseen``: how many labels are new;
            ``refused``: keys not to be trained on; ``apart_labels``: keys of the labels that are kept apart
-assess     ``generation``; ``incumbent``: the promoted one or None; ``audit_shards``, ``audit_labels``: the audit
-           labels, like those to train on; ``unseen``; ``refused``; ``apart_labels``; ``final``: also evaluate
-           properties
+assess     ``generation``; ``incumbent``: the promoted one or None; ``shards``, ``labels``: labels to train on, for the
+           report; ``audit_shards``, ``audit_labels``: the audit labels, likewise; ``unseen``; ``refused``;
+           ``apart_labels``; ``final``: also evaluate properties
 measure    what is measured with which calculator; of `alpot validate` alone, no campaign asks for it
 =========  ==================================================================================================
 

@@ -25,7 +25,6 @@ from alpot.config_file import read_campaign
 from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
 from alpot.exploration.uncertainty import force_deviation
-from alpot.exploration.walker import Snapshot
 from alpot.potential.baseline import Baseline
 from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
@@ -36,6 +35,7 @@ from alpot.potential.residuals import Residuals
 from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
 from alpot.reference import level_of_theory, open_cheap, open_reference
+from alpot.store.assessment_file import write_assessment_file
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
@@ -45,8 +45,11 @@ from alpot.store.measurements import Measurements
 from alpot.store.property_file import PropertyFile, read_property_file, write_property_file
 from alpot.structures import draw_start, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.configuration_map import known_labels
+from alpot.subjects.discovery import provenance_of
 from alpot.subjects.isolated_atoms import isolated_energies
 from alpot.subjects.label_task import Method, make_label, read_candidate
+from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
 from alpot.validation.suite import Specimen, validate
@@ -174,7 +177,7 @@ class InteratomicSubject:
         for snapshot, reason, audit in ((report.audit, "audit", True), (report.found, report.ending.value, False)):
             if snapshot is not None:
                 score = self._urgency(snapshot.mean_error, snapshot.max_error)
-                yield _Found(snapshot.atoms, score, reason, audit, _provenance(snapshot, walker, generation))
+                yield _Found(snapshot.atoms, score, reason, audit, provenance_of(snapshot, walker, generation))
 
     def _urgency(self, mean_error: float, max_error: float) -> float:
         """Expected force error relative to what the user accepts; above 1 the frame is uncertain."""
@@ -349,6 +352,8 @@ class InteratomicSubject:
         # Those that were still being computed when the training began are known now.
         isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
         self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
+        known = known_labels(self.directory, spec, refused)
+        write_assessment_file(self.directory, portrait(generation, ensemble, labels, errors, known))
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
@@ -415,20 +420,6 @@ def device_of(config: Campaign) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
-
-
-def _provenance(snapshot: Snapshot, walker: int, generation: int) -> dict[str, Any]:
-    """Where a frame comes from."""
-    return {
-        "start": snapshot.atoms.info.get("start", ""),
-        "walker": walker,
-        "generation": generation,
-        "time_ps": snapshot.time,
-        "temperature_K": snapshot.temperature,
-        "density_g_per_cm3": snapshot.density,
-        "mean_force_error": snapshot.mean_error,
-        "max_force_error": snapshot.max_error,
-    }
 
 
 def _hash_of(labels: list[Label]) -> str:

@@ -128,7 +128,8 @@ def test_training_is_not_starved_by_labels():
 def test_assesses_before_it_trains_again():
     state = running(generations=2, unassessed=2, unseen=9)
     kind, spec = started(decide(state, settings()))
-    counts = {"audit_shards": 0, "audit_labels": 0, "refused": 0, "unseen": 0, "apart_labels": 0}
+    counts = dict.fromkeys(("audit_shards", "audit_labels", "refused", "unseen", "apart_labels"), 0)
+    counts |= {"shards": 0, "labels": len(state.dataset.training.loose)}
     assert kind == "assess" and spec == {"generation": 2, "incumbent": 1, "final": False} | counts
     assert all_decisions(state, settings(workers=2)) == ["assess"]
 
