@@ -42,7 +42,7 @@ def run_checked(
     """Run, and look at the atoms on the way.
 
     Args:
-        dynamics: of ``atoms``; its time step is :func:`alpot.validation.dynamics.time_step_fs`.
+        dynamics: of ``atoms``.
         atoms: which move.
         time_ps: length of the run.
         what: for the error, such as "liquid Al at 1026 K".
@@ -53,7 +53,7 @@ def run_checked(
     Raises:
         PotentialError: the run has exploded, boiled, or met values that are not finite; or the calculator raised.
     """
-    step_ps = time_step_fs(atoms) / 1000
+    step_ps = dynamics.dt / (1000 * units.fs)
     volume = atoms.cell.volume
     looks = max(1, _CHECK_INTERVAL // interval)
     for stretch in range(1, round(time_ps / step_ps / interval) + 1):
@@ -97,11 +97,20 @@ def melt(atoms: Atoms, temperature: float, rng: np.random.Generator, what: str) 
         run_checked(dynamics, atoms, time_ps, what, temperature=2 * _MELTING_RUN * temperature)
 
 
-def settle(atoms: Atoms, temperature: float, bulk_modulus: float, time_ps: float, what: str) -> None:
+def settle(
+    atoms: Atoms,
+    temperature: float,
+    bulk_modulus: float,
+    time_ps: float,
+    what: str,
+    *,
+    sample: Callable[[], None] | None = None,
+    interval: int = _CHECK_INTERVAL,
+) -> None:
     """Bring atoms that move to their volume at a temperature and zero pressure, in place; edges relax one by one.
 
     Weak coupling (Berendsen et al., J. Chem. Phys. 81, 3684 (1984)) cannot oscillate, however far the start is from
-    equilibrium. It samples no ensemble: what is measured is measured afterwards.
+    equilibrium. Averages of temperature and volume are right, fluctuations are not.
 
     Args:
         atoms: with a calculator and velocities, in a right-angled cell.
@@ -109,6 +118,7 @@ def settle(atoms: Atoms, temperature: float, bulk_modulus: float, time_ps: float
         bulk_modulus: GPa, roughly.
         time_ps: length of the run.
         what: for the error.
+        sample, interval: as in :func:`run_checked`.
 
     Raises:
         PotentialError: the run fails.
@@ -122,7 +132,7 @@ def settle(atoms: Atoms, temperature: float, bulk_modulus: float, time_ps: float
         taup=_PRESSURE_FS * units.fs,
         compressibility_au=1 / (bulk_modulus * units.GPa),
     )
-    run_checked(dynamics, atoms, time_ps, what, temperature=2 * temperature)
+    run_checked(dynamics, atoms, time_ps, what, temperature=2 * temperature, sample=sample, interval=interval)
 
 
 def hold(atoms: Atoms, fixed: np.ndarray) -> None:
