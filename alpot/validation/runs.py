@@ -14,8 +14,9 @@ from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen
 from alpot.errors import PotentialError
 from alpot.validation.dynamics import failure_of, set_velocities, time_step_fs
 
-#: Steps between two looks.
-_CHECK_INTERVAL = 50
+#: Steps between two looks, each of which costs as much as a few steps.
+_CHECK_INTERVAL = 200
+_SAMPLE_INTERVAL = 50
 #: A run this many times hotter than it should be has exploded; one that fills this many times the volume at its start
 #: has boiled.
 _EXPLOSION = 6.0
@@ -37,7 +38,7 @@ def run_checked(
     *,
     temperature: float,
     sample: Callable[[], None] | None = None,
-    interval: int = _CHECK_INTERVAL,
+    interval: int = _SAMPLE_INTERVAL,
 ) -> None:
     """Run, and look at the atoms on the way.
 
@@ -55,19 +56,20 @@ def run_checked(
     """
     step_ps = dynamics.dt / (1000 * units.fs)
     volume = atoms.cell.volume
-    looks = max(1, _CHECK_INTERVAL // interval)
-    for stretch in range(1, round(time_ps / step_ps / interval) + 1):
+    for _ in range(round(time_ps / step_ps / interval)):
+        failure = None
         try:
             dynamics.run(interval)
-            failure = failure_of(atoms, _EXPLOSION * temperature) if stretch % looks == 0 else None
+            if dynamics.nsteps % _CHECK_INTERVAL < interval:
+                failure = failure_of(atoms, _EXPLOSION * temperature)
         except Exception as error:
             raise PotentialError(
-                f"the run of {what} ended after {stretch * interval * step_ps:.2f} ps: {type(error).__name__}: {error}"
+                f"the run of {what} ended after {dynamics.nsteps * step_ps:.2f} ps: {type(error).__name__}: {error}"
             ) from error
-        if failure is None and not atoms.cell.volume < _BOILING * volume:
+        if not atoms.cell.volume < _BOILING * volume:
             failure = f"its volume grew from {volume:.0f} to {atoms.cell.volume:.0f} Å³: it evaporates"
         if failure is not None:
-            raise PotentialError(f"the run of {what} failed after {stretch * interval * step_ps:.2f} ps: {failure}")
+            raise PotentialError(f"the run of {what} failed after {dynamics.nsteps * step_ps:.2f} ps: {failure}")
         if sample is not None:
             sample()
 
@@ -105,7 +107,7 @@ def settle(
     what: str,
     *,
     sample: Callable[[], None] | None = None,
-    interval: int = _CHECK_INTERVAL,
+    interval: int = _SAMPLE_INTERVAL,
 ) -> None:
     """Bring atoms that move to their volume at a temperature and zero pressure, in place; edges relax one by one.
 

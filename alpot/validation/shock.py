@@ -194,7 +194,13 @@ def _expansion(
     set_velocities(atoms, 2 * _KELVIN, rng)
     settle(atoms, _KELVIN, crystal.bulk_modulus, _EXPANSION_PS, what)
     settle(
-        atoms, _KELVIN, crystal.bulk_modulus, _EXPANSION_PS, what, sample=lambda: edges.append(atoms.cell.lengths()), interval=10
+        atoms,
+        _KELVIN,
+        crystal.bulk_modulus,
+        _EXPANSION_PS,
+        what,
+        sample=lambda: edges.append(atoms.cell.lengths()),
+        interval=10,
     )
     mean = np.mean(edges, axis=0) / rest
     # The two edges across are equal by symmetry, all three in a cubic crystal; less noise, no shear.

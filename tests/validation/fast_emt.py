@@ -15,7 +15,7 @@ from tests.validation.fast_lennard_jones import KeptPairs
 
 
 @njit(error_model="numpy", fastmath=True)
-def _total(positions, cell, first, second, shift, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _total(positions, cell, first, second, shift, p):  # type: ignore[no-untyped-def]
     """Energy, forces and virial; ``p`` holds the parameters in the order of :class:`FastEMT`."""
     cohesive, s0, v0, eta, kappa, decay, inverse_gamma1, pair_factor, steepness, middle, reach = p
     n = len(positions)

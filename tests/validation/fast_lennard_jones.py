@@ -17,7 +17,7 @@ from numba import njit
 from vesin import NeighborList
 
 #: Å; pairs are searched again once an atom has moved half of it.
-SKIN = 0.6
+SKIN = 0.9
 
 #: k_B T_m / ε at zero pressure.
 BROUGHTON_GILMER_MELTING = 0.617
@@ -70,7 +70,7 @@ def truncated(square: float) -> tuple[float, float]:
 
 def _summed(pair: Callable[[float], tuple[float, float]]) -> Callable[..., tuple[float, np.ndarray, np.ndarray]]:
     @njit(error_model="numpy")
-    def total(positions, cell, first, second, shift):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def total(positions, cell, first, second, shift):  # type: ignore[no-untyped-def]
         energy = 0.0
         forces = np.zeros_like(positions)
         virial = np.zeros((3, 3))
