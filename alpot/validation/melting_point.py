@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
 from alpot.validation.averages import standard_error
+from alpot.validation.bars import build_bar
+from alpot.validation.crystallinity import crystalline_share, lateral_wave_vectors
 from alpot.validation.dynamics import set_velocities, time_step_fs
 from alpot.validation.lattice import Equilibrium
 from alpot.validation.melting import melting_temperature
@@ -30,9 +32,8 @@ _BOX_FS = 300.0
 _SAMPLE_INTERVAL = 25
 #: Shares of crystal beyond which a phase counts as lost: less than two layers of it are left.
 _ONE_PHASE = (0.12, 0.88)
-#: Layers with at least this fraction of the order of the perfect crystal are crystalline: hot crystals have 0.7 to 0.9,
-#: liquid layers of 32 atoms 0.1 to 0.3.
-_ORDER = 0.5
+#: Between two looks at whether a phase is used up.
+_LOOK_PS = 1.0
 #: A run that has not settled is continued, at most so often.
 _PERIODS = 4
 #: Corrections of the starting temperature before giving up; one that is wrong by half its value needs two or three.
@@ -93,8 +94,8 @@ def melting_point(
     temperature = melting_temperature([crystal.element]) if guess is None else guess
     remarks: list[str] = []
     for _ in range(_ATTEMPTS):
-        box = _elongated(crystal, minimum_atoms)
-        wave_vectors = _lateral_wave_vectors(box)
+        box = build_bar(crystal.supercell(1), minimum_atoms, _ELONGATION)
+        wave_vectors = lateral_wave_vectors(box)
         atoms = _half_melted(calculator, box, crystal, temperature, rng)
         run, settled = _coexist(atoms, crystal, temperature, settling_ps, time_ps, wave_vectors)
         phase = _only_phase(run)
@@ -109,17 +110,6 @@ def melting_point(
     raise PotentialError(
         f"crystal and liquid {crystal.element} did not stay side by side in {_ATTEMPTS} attempts. " + " ".join(remarks)
     )
-
-
-def _elongated(crystal: Equilibrium, minimum_atoms: int) -> Atoms:
-    """A box of conventional cells, square and longer along z."""
-    cell = crystal.supercell(1)
-    a, b, c = cell.cell.lengths()
-    width = (minimum_atoms / len(cell) * a * b * c / _ELONGATION) ** (1 / 3)
-    across = max(1, round(width / a)), max(1, round(width / b))
-    # An even number, so that half of the box is whole cells.
-    along = 2 * int(np.ceil(minimum_atoms / len(cell) / across[0] / across[1] / 2))
-    return cell.repeat((*across, along))
 
 
 def _half_melted(
@@ -174,19 +164,17 @@ def _coexist(
     def sample() -> None:
         # The center of mass is at rest: 3 N − 3 degrees of freedom.
         temperatures.append(atoms.get_temperature() * len(atoms) / (len(atoms) - 1))
-        shares.append(_crystalline_share(atoms, wave_vectors))
+        shares.append(crystalline_share(atoms, wave_vectors))
 
     def run() -> _Run:
         return _Run(interval_ps=interval_ps, temperatures=np.array(temperatures), shares=np.array(shares))
 
-    second = max(1.0, _SAMPLE_INTERVAL * step_fs / 1000)
-    ends = np.cumsum([settling_ps, *[time_ps] * _PERIODS])
-    for end in ends:
-        while len(shares) * interval_ps < end:
-            run_checked(dynamics, atoms, second, what, temperature=start, sample=sample, interval=_SAMPLE_INTERVAL)
+    for period in range(_PERIODS + 1):
+        while len(shares) * interval_ps < settling_ps + period * time_ps:
+            run_checked(dynamics, atoms, _LOOK_PS, what, temperature=start, sample=sample, interval=_SAMPLE_INTERVAL)
             if _only_phase(run()) is not None:
                 return run(), False
-        if end > ends[0] and _has_settled(_last(run(), time_ps)):
+        if period and _has_settled(_last(run(), time_ps)):
             return run(), True
     return run(), False
 
@@ -237,46 +225,3 @@ def _measured(
             f" average {100 * run.shares[-len(counted) :].mean():.0f} % of it crystal.",
         ),
     )
-
-
-# ------------------------------------------------------------------------------------------ what is crystal
-
-
-def _lateral_wave_vectors(box: Atoms) -> NDArray[np.int64]:
-    """The shortest reciprocal vectors of a perfect crystal that lie in the plane of its layers.
-
-    Returns:
-        (n, 3) multiples of the reciprocal vectors of the box.
-    """
-    scaled = box.get_scaled_positions()
-    most = round(3 * (len(box) ** (1 / 2)))
-    found: list[tuple[float, tuple[int, int, int]]] = []
-    for h in range(most):
-        for k in range(-most if h else 1, most):
-            if abs(np.exp(2j * np.pi * scaled @ (h, k, 0)).mean()) > 0.99:
-                length = float(np.hypot(h / box.cell[0, 0], k / box.cell[1, 1]))
-                found.append((length, (h, k, 0)))
-    shortest = min(found)[0]
-    return np.array([vector for length, vector in found if length < 1.01 * shortest])
-
-
-def _crystalline_share(atoms: Atoms, wave_vectors: NDArray[np.int64]) -> float:
-    """Share of layers along z whose atoms stand in the lateral order of the crystal.
-
-    The order of a layer is the largest of |Σ exp(i k·r)|/n over the wave vectors: 1 for a perfect crystal, about 1/√n
-    for a liquid.
-    """
-    scaled = atoms.get_scaled_positions()
-    layers = max(1, round(len(atoms) / _ATOMS_PER_LAYER))
-    layer = np.minimum((scaled[:, 2] * layers).astype(int), layers - 1)
-    counts = np.maximum(np.bincount(layer, minlength=layers), 1)
-    phases = np.exp(2j * np.pi * scaled @ wave_vectors.T)  # (n_atoms, n)
-    orders = [
-        np.abs(np.bincount(layer, phase.real, layers) + 1j * np.bincount(layer, phase.imag, layers)) / counts
-        for phase in phases.T
-    ]
-    return float((np.mean(orders, axis=0) > _ORDER).mean())
-
-
-#: So many that the order of a liquid is low, so few that a layer is thin.
-_ATOMS_PER_LAYER = 32

@@ -11,6 +11,7 @@ from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
+from alpot.validation.bars import build_bar
 from alpot.validation.dynamics import set_velocities, time_step_fs
 from alpot.validation.lattice import Equilibrium
 from alpot.validation.properties import Curve, Measured, PropertyValue, attached
@@ -83,7 +84,7 @@ def shock(
     rng: np.random.Generator,
     *,
     piston_velocity: float = 1.0,
-    minimum_atoms: int = 1200,
+    minimum_atoms: int = 1300,
     uncertainty: BaseCalculator | None = None,
     error_limit: float = 0.3,
 ) -> Measured:
@@ -101,7 +102,7 @@ def shock(
         crystal: at equilibrium according to the same calculator.
         rng: first velocities.
         piston_velocity: u_p, km/s.
-        minimum_atoms: of the bar.
+        minimum_atoms: of the bar, its wall included.
         uncertainty: a calculator whose results have ``forces_std`` (n_atoms, 3) eV/Å and that may have a card with a
             calibration, such as :class:`alpot.potential.calculator.AlpotCalculator`, which judges the shocked atoms;
             by default ``calculator``, if it gives them.
@@ -165,10 +166,7 @@ def _prepare(
     """The bar at zero pressure and 300 K, on its way into the wall."""
     cell = crystal.supercell(1)
     cell.set_cell(cell.cell.array * _expansion(calculator, crystal, rng, what)[:, None], scale_atoms=True)
-    width = (minimum_atoms / len(cell) * cell.cell.volume / _ELONGATION) ** (1 / 3)
-    across = [max(1, round(width / edge)) for edge in cell.cell.lengths()[:2]]
-    along = int(np.ceil(minimum_atoms / len(cell) / np.prod(across))) + _WALL_CELLS
-    atoms = attached(calculator, cell.repeat((*across, along)))
+    atoms = attached(calculator, build_bar(cell, minimum_atoms, _ELONGATION))
     density = atoms.get_masses().sum() / atoms.cell.volume
     atoms.positions[:, 2] -= _WALL_CELLS * cell.cell[2, 2]
     wall = atoms.positions[:, 2] < -1e-3
