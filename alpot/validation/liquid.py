@@ -158,7 +158,7 @@ def _diffusion(run: _Run) -> NDArray[np.float64]:
     """(n_blocks,) Å²/ps: a sixth of the slope of the mean square displacement, averaged over all origins of a block."""
     edges = np.mean([frame.cell.lengths() for frame in run.frames], axis=0)
     length = len(run.scaled) // _BLOCKS
-    lags = np.unique(np.linspace(*(fraction * length for fraction in _LAGS), 8).astype(int))
+    lags = np.unique(np.linspace(_LAGS[0] * length, _LAGS[1] * length, 8).astype(int))
     slopes = []
     for block in range(_BLOCKS):
         positions = run.scaled[block * length : (block + 1) * length] * edges

@@ -237,7 +237,7 @@ def _drive(bar: _Bar, piston_velocity: float, limit_fs: float, what: str) -> _Ru
         )
         if (samples[-1][0] > -piston_velocity / 2).mean() > _COUNTED[1]:
             break
-    times = (np.arange(len(samples)) + 1) * _SAMPLE_INTERVAL * step_fs
+    times = np.arange(1.0, len(samples) + 1) * (_SAMPLE_INTERVAL * step_fs)
     velocities, heights, temperatures, pressures = (np.array(column) for column in zip(*samples, strict=True))
     return _Run(times=times, velocities=velocities, heights=heights, temperatures=temperatures, pressures=pressures)
 
