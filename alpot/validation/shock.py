@@ -11,6 +11,7 @@ from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
+from alpot.validation.averages import standard_error
 from alpot.validation.bars import build_bar
 from alpot.validation.dynamics import set_velocities, time_step_fs
 from alpot.validation.lattice import Equilibrium
@@ -128,8 +129,11 @@ def shock(
     velocity, noise = 100 * slope, 100 * error  # 1 Å/fs = 100 km/s
 
     behind = _behind(bar, run, stopped)
+    if not behind:
+        raise PotentialError(f"{what} leaves no room between wall and front in {len(bar.start)} layers: use more atoms")
     compression = float(np.mean([1 / _line(bar.start[b], run.heights[s, b])[0] for s, b in behind]))
-    pressure = float(np.mean([run.pressures[s] for s, _ in behind]))
+    pressures = run.pressures[[s for s, _ in behind]]
+    pressure = float(pressures.mean())
     temperature = float(np.mean([run.temperatures[s, b].mean() for s, b in behind]))
     expected = bar.density * velocity * piston_velocity * _KM_PER_S**2 / units.GPa
     remarks = _steadiness(pressure, expected, what)
@@ -137,7 +141,7 @@ def shock(
     return Measured(
         values=(
             PropertyValue(name="shock velocity", value=velocity, unit="km/s", noise=noise),
-            PropertyValue(name="shock pressure", value=pressure, unit="GPa"),
+            PropertyValue(name="shock pressure", value=pressure, unit="GPa", noise=standard_error(pressures)),
             PropertyValue(name="shock compression", value=compression, unit=""),
             PropertyValue(name="shock temperature", value=temperature, unit="K"),
             *verdict,
