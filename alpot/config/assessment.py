@@ -15,6 +15,7 @@ PropertyName = Literal[
     "elastic",
     "phonons",
     "thermal_expansion",
+    "hot_crystal",
     "vacancy",
     "vacancy_migration",
     "divacancy",

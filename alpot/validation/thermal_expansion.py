@@ -4,7 +4,7 @@ F(V, T) = E(V) + F_vib(V, T), and at a temperature the crystal has the volume wi
 Lett. B 34, 2050025 (2020). What is left out is that vibrations change each other at constant volume. That grows with
 temperature, so curves end well below melting. It is not small either where frequencies change within the amplitude of
 a vibration, as they do for learned potentials whose energy ripples: such a potential is refused, and has to be examined
-by molecular dynamics.
+by molecular dynamics (``hot_crystal``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
-from alpot.validation.crystals import lattice_constant
 from alpot.validation.lattice import Equilibrium
 from alpot.validation.melting import melting_temperature
 from alpot.validation.phonons import (
@@ -84,7 +83,7 @@ def thermal_expansion(
     if known < len(temperatures):
         remarks = (*remarks, f"The expansion leaves the volumes examined above {temperatures[known - 1]:.0f} K.")
     temperatures, volumes, moduli = temperatures[:known], minima[:known, 0], minima[:known, 1]
-    lengths = lattice_constant(crystal.structure, volumes, crystal.c_over_a)
+    lengths = crystal.lattice_constant * np.cbrt(volumes / crystal.volume)
     expansion = np.gradient(np.log(lengths), temperatures, edge_order=2)
     at = f"at {temperature:.0f} K"
     name = "lattice constant against temperature"

@@ -9,12 +9,10 @@ from ase import units
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.data import atomic_masses, atomic_numbers
-from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from scipy.optimize import minimize_scalar
 
 import alpot
 from alpot.errors import PotentialError
-from alpot.validation.dynamics import set_velocities
 from alpot.validation.lattice import Equilibrium, equilibrium
 from alpot.validation.properties import Measured
 from alpot.validation.thermal_expansion import thermal_expansion
@@ -106,29 +104,6 @@ def test_the_supercell_is_converged(fcc_aluminum: Equilibrium, aluminum_expansio
     # A hundredth of the expansion until 300 K in the length, and 1 % in its slope and the modulus.
     for name, value in _values(aluminum_expansion).items():
         assert value == pytest.approx(large[name], rel=1e-4 if "lattice" in name else 0.01), name
-
-
-@pytest.mark.slow
-def test_molecular_dynamics_expands_alike(fcc_aluminum: Equilibrium, aluminum_expansion: Measured) -> None:
-    rng = np.random.default_rng(3)
-    temperature = 600.0
-    (curve,) = aluminum_expansion.curves
-    expected = float(np.interp(temperature, curve.x, curve.lines[curve.name]))
-    atoms = fcc_aluminum.supercell(100)
-    atoms.set_cell(atoms.cell * expected / fcc_aluminum.lattice_constant, scale_atoms=True)
-    atoms.rattle(0.15, rng=rng)
-    atoms.calc = EMT()
-    set_velocities(atoms, temperature, rng)
-    dynamics = IsotropicMTKNPT(
-        atoms, 3 * units.fs, temperature_K=temperature, pressure_au=0, tdamp=100 * units.fs, pdamp=500 * units.fs
-    )
-    dynamics.run(500)
-    volumes: list[float] = []
-    dynamics.attach(lambda: volumes.append(atoms.get_volume()))
-    dynamics.run(2500)
-    found = np.cbrt(4 * np.mean(volumes) / len(atoms))
-    # 0.3 of the expansion until 600 K: EMT's soft aluminum is anharmonic enough to expand by a quarter less.
-    assert found == pytest.approx(expected, abs=0.3 * (expected - fcc_aluminum.lattice_constant))
 
 
 def test_what_melts_early_is_examined_below_melting() -> None:
