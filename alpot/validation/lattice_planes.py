@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -65,7 +66,10 @@ class LatticePlanes:
         """
         heights = np.cumsum(steps, axis=0)
         positions = np.vstack([np.zeros(3), heights[:-1]])
-        return Atoms([self.element] * len(steps), positions, cell=[*self.edges, heights[-1]], pbc=True)
+        # The least tilted of all equivalent cells: many codes find neighbors and k-points badly in the others.
+        tilt = np.linalg.solve(self.edges[:, :2].T, heights[-1, :2])
+        third = heights[-1] - np.round(tilt) @ self.edges
+        return Atoms([self.element] * len(steps), positions, cell=[*self.edges, third], pbc=True)
 
 
 def cubic_planes(crystal: Equilibrium, miller: Miller) -> LatticePlanes:
@@ -135,7 +139,8 @@ def relax_along_normal(atoms: Atoms, what: str, *, max_force: float = 0.003, max
 
 def relaxation_along_normal(atoms: Atoms) -> BFGS:
     """The optimizer of :func:`relax_along_normal`, for those who want some steps of it."""
-    return BFGS(UnitCellFilter(atoms, mask=[False, False, True, False, False, False]), logfile=None)
+    free: Any = UnitCellFilter(atoms, mask=[False, False, True, False, False, False])  # optimizers take it for atoms
+    return BFGS(free, logfile=None)
 
 
 def _shortest_first(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

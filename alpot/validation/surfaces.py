@@ -8,14 +8,16 @@ from ase.units import J, m
 
 from alpot.errors import PotentialError
 from alpot.validation.lattice import Equilibrium
-from alpot.validation.lattice_planes import LatticePlanes, basal_planes, cubic_planes
+from alpot.validation.lattice_planes import LatticePlanes, Miller, basal_planes, cubic_planes
 from alpot.validation.properties import Measured, PropertyValue, attached, energy_of
 from alpot.validation.relaxation import relax
 
-#: Å. Both sides of the slab are then several cutoffs of a learned potential apart.
+#: Å. The sides of the slab are then three cutoffs of a learned potential apart.
 _THICKNESS = 24.0
 #: Å, beyond the cutoff of a learned potential, and enough for the tails of electrons.
 _VACUUM = 12.0
+
+_CUBIC_SURFACES: dict[str, Miller] = {"(100)": (1, 0, 0), "(110)": (1, 1, 0), "(111)": (1, 1, 1)}
 
 
 def surface_energies(
@@ -43,23 +45,13 @@ def surface_energies(
     if crystal.structure == "hcp":
         surfaces = {"(0001)": basal_planes(crystal)}
     else:
-        surfaces = {f"({h}{k}{l})": cubic_planes(crystal, (h, k, l)) for h, k, l in [(1, 0, 0), (1, 1, 0), (1, 1, 1)]}
-    return Measured(
-        values=tuple(
-            PropertyValue(
-                name=f"surface energy {name}",
-                value=_surface_energy(
-                    calculator,
-                    planes,
-                    f"the {name} surface of {crystal.structure} {crystal.element}",
-                    thickness,
-                    vacuum,
-                ),
-                unit="J/m²",
-            )
-            for name, planes in surfaces.items()
-        )
-    )
+        surfaces = {name: cubic_planes(crystal, miller) for name, miller in _CUBIC_SURFACES.items()}
+    values = []
+    for name, planes in surfaces.items():
+        what = f"the {name} surface of {crystal.structure} {crystal.element}"
+        energy = _surface_energy(calculator, planes, what, thickness, vacuum)
+        values.append(PropertyValue(name=f"surface energy {name}", value=energy, unit="J/m²"))
+    return Measured(values=tuple(values))
 
 
 def _surface_energy(
