@@ -170,10 +170,12 @@ class _Restless(Calculator):
     """Its forces never vanish."""
 
     implemented_properties: list[str] = ["energy", "forces", "stress"]  # noqa: RUF012
+    rng = np.random.default_rng(0)
 
     def calculate(self, *args: Any, **kwargs: Any) -> None:
         super().calculate(*args, **kwargs)
-        self.results = {"energy": -9.0, "forces": np.ones((len(self.atoms), 3)), "stress": np.zeros(6)}
+        forces = self.rng.standard_normal((len(self.atoms), 3))
+        self.results = {"energy": -9.0, "forces": forces, "stress": np.zeros(6)}
 
 
 def test_a_candidate_that_does_not_relax_is_left_out_unless_none_does(copper: Equilibrium) -> None:
