@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms, FixedPlane
+from ase.optimize import BFGS
+
+import alpot
+from alpot.errors import PotentialError
+from alpot.validation.crystals import Structure
+from alpot.validation.lattice import Equilibrium, equilibrium
+from alpot.validation.vacancy_migration import vacancy_migration_energy
+
+#: Forces of 0.02 eV/Å are left on every atom, before and after: about 1 meV each.
+UNRELAXED = 3e-3
+
+
+def saddle_by_symmetry(crystal: Equilibrium, minimum_atoms: int) -> float:
+    """The plane halfway between the two sites is a mirror, so that the lowest energy with the atom in it is the saddle."""
+    atoms = crystal.supercell(minimum_atoms)
+    distances = atoms.get_distances(0, range(len(atoms)), mic=True, vector=True)
+    in_plane = np.abs(distances[:, 2]) < 0.1 if crystal.structure == "hcp" else np.ones(len(atoms), bool)
+    lengths = np.where(in_plane, np.linalg.norm(distances, axis=1), np.inf)
+    lengths[0] = np.inf
+    hopper = int(lengths.argmin())
+    vacancy = atoms.copy()
+    energies = []
+    for moved in (False, True):
+        atoms = vacancy.copy()
+        if moved:
+            atoms.positions[hopper] -= 0.5 * distances[hopper]
+            atoms.set_constraint(FixedPlane(hopper, distances[hopper]))
+        else:  # symmetry holds the others; without it they would drift
+            atoms.set_constraint(FixAtoms([len(atoms) // 2]))
+        atoms.set_constraint([*atoms.constraints])
+        del atoms[0]
+        atoms.calc = EMT()
+        assert BFGS(atoms, logfile=None).run(fmax=0.01, steps=200)
+        energies.append(atoms.get_potential_energy())
+    return energies[1] - energies[0]
+
+
+@pytest.mark.parametrize(("element", "structure"), [("Cu", "fcc"), ("Al", "fcc"), ("Cu", "hcp")])
+def test_the_climbing_image_finds_the_saddle_that_symmetry_gives(element: str, structure: Structure) -> None:
+    crystal = equilibrium(EMT(), element, structure)
+    found = vacancy_migration_energy(EMT(), crystal, minimum_atoms=32)
+    (barrier,) = found.values
+    assert barrier.value == pytest.approx(saddle_by_symmetry(crystal, 32), abs=UNRELAXED)
+    path = np.array(next(iter(found.curves[0].lines.values())))
+    np.testing.assert_allclose(path, path[::-1], atol=2 * UNRELAXED)
+    assert path[0] == 0.0 and path.argmax() == len(path) // 2
+    np.testing.assert_allclose(found.curves[0].x, 1 - np.array(found.curves[0].x)[::-1], atol=0.01)
+    assert not found.remarks
+
+
+def test_the_shared_calculator_and_the_crystal_are_as_before(fcc_aluminum: Equilibrium) -> None:
+    atoms = bulk("Al", cubic=True)
+    atoms.calc = EMT()
+    before = atoms.get_potential_energy()
+    vacancy_migration_energy(atoms.calc, fcc_aluminum, minimum_atoms=16)
+    assert atoms.get_potential_energy() == pytest.approx(before, abs=1e-12)
+
+
+def test_other_crystals_are_refused() -> None:
+    silicon = Equilibrium(
+        element="Si", structure="diamond", volume=20.0, c_over_a=1.0, lattice_constant=5.43, bulk_modulus=98, energy=-5.0
+    )
+    with pytest.raises(PotentialError, match=r"is defined for fcc, bcc, hcp crystals; Si is examined as diamond"):
+        vacancy_migration_energy(EMT(), silicon)
+
+
+@pytest.mark.slow
+def test_the_default_cell_is_large_enough(ani_al) -> None:
+    """107 atoms against 255: below the 5 % that are asked of a potential."""
+    calculator = alpot.load(ani_al, mean_forces_only=True)
+    crystal = equilibrium(calculator, "Al", "fcc")
+    default = vacancy_migration_energy(calculator, crystal)
+    larger = vacancy_migration_energy(calculator, crystal, minimum_atoms=250)
+    assert default.values[0].value == pytest.approx(larger.values[0].value, rel=0.04)
