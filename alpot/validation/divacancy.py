@@ -5,7 +5,7 @@ from __future__ import annotations
 from ase.calculators.calculator import BaseCalculator
 
 from alpot.validation.lattice import Equilibrium
-from alpot.validation.point_defects import MINIMUM_ATOMS, refuse_others, relax_vacancies, shells
+from alpot.validation.point_defects import MINIMUM_ATOMS, formation_energy, refuse_others, relax_vacancies, shells
 from alpot.validation.properties import Measured, PropertyValue, attached, energy_of
 
 _SHELLS = ("first", "second")
@@ -30,15 +30,17 @@ def divacancy_binding_energy(
     perfect = attached(calculator, crystal.supercell(minimum_atoms))
     per_atom = energy_of(perfect) / len(perfect)
     name = f"{crystal.structure} {crystal.element}"
-    single = attached(calculator, perfect)
-    del single[0]
-    of_one = relax_vacancies(single, f"a vacancy in {name}") - len(single) * per_atom
+
+    def of_vacancies(sites: list[int], what: str) -> float:
+        defective = attached(calculator, perfect)
+        del defective[sites]
+        return formation_energy(relax_vacancies(defective, what), len(defective), per_atom, what)
+
+    single = of_vacancies([0], f"a vacancy in {name}")
     values = []
     for shell, (_, neighbors) in zip(_SHELLS, shells(perfect), strict=False):
-        double = attached(calculator, perfect)
-        del double[[0, int(neighbors[0])]]
-        of_two = relax_vacancies(double, f"two vacancies in {name}, {shell} neighbors") - len(double) * per_atom
+        double = of_vacancies([0, int(neighbors[0])], f"two vacancies in {name}, {shell} neighbors,")
         values.append(
-            PropertyValue(name=f"divacancy binding energy, {shell} neighbors", value=2 * of_one - of_two, unit="eV")
+            PropertyValue(name=f"divacancy binding energy, {shell} neighbors", value=2 * single - double, unit="eV")
         )
     return Measured(values=tuple(values))

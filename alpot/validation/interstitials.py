@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
 from alpot.validation.lattice import Equilibrium
-from alpot.validation.point_defects import LOST_SITE, MAX_FORCE, MINIMUM_ATOMS, refuse_others, shells
+from alpot.validation.point_defects import MAX_FORCE, MINIMUM_ATOMS, formation_energy, refuse_others, shells
 from alpot.validation.properties import Measured, PropertyValue, attached, energy_of
 from alpot.validation.relaxation import relax
 
@@ -41,14 +41,14 @@ class _Relaxed:
     Attributes:
         name: such as "⟨100⟩ dumbbell".
         energy: of formation, eV.
-        left: how it has left the geometry of its name, or None where it has not.
-        pushed: eV, of formation, relaxed again from a push; None where that does not relax.
+        shift: Å by which it has left the geometry of its name; None where it has kept it.
+        pushed: eV, of formation, relaxed again from a push.
     """
 
     name: str
     energy: float
-    left: str | None
-    pushed: float | None
+    shift: float | None
+    pushed: float
 
 
 def interstitial_formation_energies(
@@ -106,42 +106,32 @@ def _starts(
 def _relaxed(
     name: str, atoms: Atoms, own: list[int], axis: NDArray[np.float64] | None, per_atom: float, spacing: float
 ) -> _Relaxed:
-    start = atoms.positions.copy()
-    energy = relax(atoms, f"the {name}", max_force=MAX_FORCE) - len(atoms) * per_atom
-    left = _how_it_left(atoms.positions - start, own, axis, spacing)
+    start = atoms.positions[own].copy()
+    what = f"the {name} of {atoms.symbols[0]}"
+    energy = formation_energy(relax(atoms, what, max_force=MAX_FORCE), len(atoms), per_atom, what)
+    shift = _shift(atoms.positions[own] - start, axis)
     atoms.positions[own[-1]] += _PUSH
-    try:
-        pushed = relax(atoms, f"the {name}, pushed,", max_force=_PUSHED_MAX_FORCE) - len(atoms) * per_atom
-    except PotentialError:
-        pushed = None
-    return _Relaxed(name=name, energy=energy, left=left, pushed=pushed)
+    what += ", pushed,"
+    pushed = formation_energy(relax(atoms, what, max_force=_PUSHED_MAX_FORCE), len(atoms), per_atom, what)
+    return _Relaxed(name=name, energy=energy, shift=shift if shift > _OFF * spacing else None, pushed=pushed)
 
 
-def _how_it_left(
-    moved: NDArray[np.float64], own: list[int], axis: NDArray[np.float64] | None, spacing: float
-) -> str | None:
-    """What has become of the named geometry, from the displacements (n_atoms, 3) Å of its relaxation."""
-    others = np.linalg.norm(np.delete(moved, own, axis=0), axis=1).max()
-    if others > LOST_SITE * spacing:
-        return f"the crystal around it gave way: an atom went {others:.2f} Å from its site"
-    of_own = moved[own]
-    if axis is not None:  # a dumbbell keeps its name whatever its length
-        of_own = of_own + 0.5 * (of_own[1] - of_own[0]) @ axis * axis * np.array([[1.0], [-1.0]])
-    farthest = np.linalg.norm(of_own, axis=1).max()
-    return f"it moved by {farthest:.2f} Å" if farthest > _OFF * spacing else None
+def _shift(moved: NDArray[np.float64], axis: NDArray[np.float64] | None) -> float:
+    """Å by which the interstitial's own atoms (1 or 2, 3) have moved, but for what they may: apart along their axis."""
+    if axis is not None:
+        moved = moved + 0.5 * (moved[1] - moved[0]) @ axis * axis * np.array([[1.0], [-1.0]])
+    return float(np.linalg.norm(moved, axis=1).max())
 
 
 def _value(relaxed: _Relaxed, all_relaxed: list[_Relaxed]) -> PropertyValue:
     shortfall = None
-    if relaxed.left is not None:
+    if relaxed.shift is not None:
         other = _same(relaxed.energy, relaxed, all_relaxed)
-        shortfall = f"it did not stay what it is named after: {relaxed.left}" + (f", into the {other}" if other else "")
+        shortfall = f"it moved by {relaxed.shift:.2f} Å as it relaxed" + (f", and became the {other}" if other else "")
     return PropertyValue(name=f"formation energy, {relaxed.name}", value=relaxed.energy, unit="eV", shortfall=shortfall)
 
 
 def _instability(relaxed: _Relaxed, all_relaxed: list[_Relaxed]) -> str | None:
-    if relaxed.pushed is None:
-        return f"The {relaxed.name} does not relax again once it is pushed by {np.linalg.norm(_PUSH):.2f} Å."
     if relaxed.pushed > relaxed.energy - _LOWER:
         return None
     other = _same(relaxed.pushed, relaxed, all_relaxed)
@@ -153,6 +143,6 @@ def _instability(relaxed: _Relaxed, all_relaxed: list[_Relaxed]) -> str | None:
 
 def _same(energy: float, relaxed: _Relaxed, all_relaxed: list[_Relaxed]) -> str | None:
     """The interstitial, among those that kept their geometry, that has this energy; None where there is none."""
-    others = [each for each in all_relaxed if each.left is None and each is not relaxed]
+    others = [each for each in all_relaxed if each.shift is None and each is not relaxed]
     others = [each for each in others if abs(each.energy - energy) < _LOWER]
     return min(others, key=lambda each: abs(each.energy - energy)).name if others else None

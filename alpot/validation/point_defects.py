@@ -15,9 +15,9 @@ from alpot.validation.relaxation import relax
 MINIMUM_ATOMS = 100
 #: Forces in eV/Å left on the atoms: the energy then is 1 meV from its minimum.
 MAX_FORCE = 0.02
-#: Of the distance of neighbors: an atom that has gone farther is not on its site any more; around a vacancy of a stable
+#: Of the distance of neighbors: an atom that has gone farther from its site has left it; around vacancies of a stable
 #: metal they go a twentieth.
-LOST_SITE = 0.4
+_LOST_SITE = 0.2
 
 
 def refuse_others(what: str, crystal: Equilibrium, structures: tuple[Structure, ...]) -> None:
@@ -61,9 +61,30 @@ def relax_vacancies(defective: Atoms, what: str) -> float:
     spacing = float(np.min(defective.get_all_distances(mic=True) + np.diag(np.full(len(defective), np.inf))))
     energy = relax(defective, what, max_force=MAX_FORCE)
     farthest = float(np.linalg.norm(defective.positions - sites, axis=1).max())
-    if farthest > LOST_SITE * spacing:
+    if farthest > _LOST_SITE * spacing:
         raise PotentialError(
             f"{what} ({len(defective)} atoms): an atom went {farthest:.2f} Å from its site ({spacing:.2f} Å between"
             " neighbors): the crystal around the vacancy is not stable with this potential"
         )
     return energy
+
+
+def formation_energy(energy: float, n_atoms: int, per_atom: float, what: str) -> float:
+    """E − n E(perfect crystal, per atom) in eV.
+
+    Args:
+        energy: of the crystal with the defect, relaxed, eV.
+        n_atoms: in it.
+        per_atom: energy of the perfect crystal in the same cell, eV.
+        what: for the error.
+
+    Raises:
+        PotentialError: it is negative.
+    """
+    found = energy - n_atoms * per_atom
+    if found < 0:
+        raise PotentialError(
+            f"{what} ({n_atoms} atoms) has less energy than the perfect crystal, by {-found:.3f} eV: with this"
+            " potential the crystal itself is not stable"
+        )
+    return found

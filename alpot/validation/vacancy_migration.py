@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase.calculators.mixing import SumCalculator
 from ase.mep import NEB
 from ase.optimize import FIRE
 from numpy.typing import NDArray
@@ -54,11 +54,12 @@ def vacancy_migration_energy(
             f" {abs(energies[1] - energies[0]):.3f} eV, though the sites are equivalent: the relaxed vacancy is not"
             " symmetric, or not the lowest minimum"
         )
-    images = [ends[0], *(attached(calculator, ends[0]) for _ in range(_IMAGES)), ends[1]]
-    for end, energy in zip(ends, energies, strict=True):  # known; the shared calculator would compute them every step
-        end.calc = SinglePointCalculator(end, energy=energy, forces=end.get_forces())
+    images = [ends[0], *(ends[0].copy() for _ in range(_IMAGES)), ends[1]]
+    for image in images:  # a sum of one: it remembers the last answer for its image, which all others ask for in turn
+        image.calc = SumCalculator([calculator])
     _relax_band(images, what)
-    path = np.array([energy_of(image) for image in images]) - energies[0]
+    path = np.array([energy_of(image) for image in images])
+    path -= path[0]
     barrier = float(path.max())
     if path.argmax() in (0, len(path) - 1):
         raise PotentialError(f"{what}: there is no barrier on the path, the vacancy is no minimum of this potential")
@@ -81,7 +82,8 @@ def _ends(calculator: BaseCalculator, crystal: Equilibrium, minimum_atoms: int) 
     lengths[0] = np.inf
     if crystal.structure == "hcp":
         lengths[np.abs(jumps[:, 2]) > _IN_PLANE] = np.inf
-    neighbor = int(lengths.argmin())
+    # Of hops that are equal, one along the cell's first edge: the cell keeps its mirror plane.
+    neighbor = int(np.lexsort((-np.abs(jumps[:, 0]), lengths.round(3)))[0])
     before, after = attached(calculator, perfect), attached(calculator, perfect)
     after.positions[neighbor] -= jumps[neighbor]
     del before[0], after[0]
@@ -91,7 +93,7 @@ def _ends(calculator: BaseCalculator, crystal: Equilibrium, minimum_atoms: int) 
 def _relax_band(images: list[Atoms], what: str) -> None:
     NEB(images, method="improvedtangent").interpolate("idpp", mic=True)
     for climb, max_force in ((False, _BAND_FORCE), (True, MAX_FORCE)):
-        band = NEB(images, climb=climb, method="improvedtangent", allow_shared_calculator=True)
+        band = NEB(images, climb=climb, method="improvedtangent")
         if not FIRE(band, logfile=None).run(fmax=max_force, steps=_MAX_STEPS):
             raise PotentialError(
                 f"{what} ({len(images[0])} atoms): the elastic band of {_IMAGES} images did not relax to"

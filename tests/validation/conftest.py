@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,15 @@ class Einstein(Calculator):
             self.sites = atoms.positions.copy()
         moved = atoms.positions - self.sites
         self.results = {"energy": 0.5 * self.stiffness * (moved**2).sum(), "forces": -self.stiffness * moved}
+
+
+@pytest.fixture(scope="session")
+def ani_al() -> Path:
+    """Folder of the published potential; it has no licence, so it is not part of the project."""
+    folder = Path(__file__).parents[3] / "shared" / "ani-al"
+    if not folder.is_dir():
+        pytest.skip("the published ANI-Al weights are not beside the project (../shared/ani-al)")
+    return folder
 
 
 @pytest.fixture
