@@ -42,13 +42,13 @@ class _Relaxed:
         name: such as "⟨100⟩ dumbbell".
         energy: of formation, eV.
         shift: Å by which it has left the geometry of its name; None where it has kept it.
-        pushed: eV, of formation, relaxed again from a push.
+        pushed: eV, of formation, relaxed again from a push; None where that does not come to rest.
     """
 
     name: str
     energy: float
     shift: float | None
-    pushed: float
+    pushed: float | None
 
 
 def interstitial_formation_energies(
@@ -112,7 +112,12 @@ def _relaxed(
     shift = _shift(atoms.positions[own] - start, axis)
     atoms.positions[own[-1]] += _PUSH
     what += ", pushed,"
-    pushed = formation_energy(relax(atoms, what, max_force=_PUSHED_MAX_FORCE), len(atoms), per_atom, what)
+    try:
+        lower = relax(atoms, what, max_force=_PUSHED_MAX_FORCE)
+    except PotentialError:
+        pushed = None
+    else:
+        pushed = formation_energy(lower, len(atoms), per_atom, what)
     return _Relaxed(name=name, energy=energy, shift=shift if shift > _OFF * spacing else None, pushed=pushed)
 
 
@@ -132,6 +137,8 @@ def _value(relaxed: _Relaxed, all_relaxed: list[_Relaxed]) -> PropertyValue:
 
 
 def _instability(relaxed: _Relaxed, all_relaxed: list[_Relaxed]) -> str | None:
+    if relaxed.pushed is None:
+        return f"Pushed by {np.linalg.norm(_PUSH):.2f} Å, the {relaxed.name} does not come to rest again."
     if relaxed.pushed > relaxed.energy - _LOWER:
         return None
     other = _same(relaxed.pushed, relaxed, all_relaxed)

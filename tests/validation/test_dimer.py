@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
@@ -79,11 +82,12 @@ def test_a_compressed_pair_of_a_pair_potential_is_a_sum_over_the_lattice() -> No
     assert not found.remarks
 
 
-def test_emt_has_a_wall(fcc_aluminum: Equilibrium) -> None:
+def test_metals_have_a_wall(fcc_aluminum: Equilibrium, tungsten: BaseCalculator, bcc_tungsten: Equilibrium) -> None:
+    assert not pair_compression(tungsten, bcc_tungsten).remarks
     assert not pair_compression(EMT(), fcc_aluminum, minimum_atoms=32).remarks
 
 
-def test_the_published_potential_has_a_hole(ani_al) -> None:
+def test_the_published_potential_has_a_hole(ani_al: Path) -> None:
     """No feature of its descriptor sees atoms closer than 0.8 Å: there the dimer is two atoms apart."""
     calculator = alpot.load(ani_al, mean_forces_only=True)
     found = dimer_curve(calculator, "Al")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 from scipy.optimize import minimize
 
@@ -34,7 +37,7 @@ def in_copper(copper: Equilibrium) -> Measured:
     return interstitial_formation_energies(EMT(), copper, minimum_atoms=32)
 
 
-def test_the_dumbbell_along_100_is_the_ground_state_of_aluminum(ani_al) -> None:
+def test_the_dumbbell_along_100_is_the_ground_state_of_aluminum(ani_al: Path) -> None:
     """Known from diffuse X-ray scattering (Ehrhart, Haubold and Schilling 1974), and from calculations since.
 
     What symmetry alone holds elsewhere is told.
@@ -48,6 +51,18 @@ def test_the_dumbbell_along_100_is_the_ground_state_of_aluminum(ani_al) -> None:
     (remark,) = [remark for remark in measured.remarks if remark.startswith("The octahedral")]
     assert remark.endswith("as the ⟨100⟩ dumbbell.")
     assert not any(remark.startswith("The ⟨100⟩") for remark in measured.remarks)
+
+
+def test_the_row_along_111_is_the_ground_state_of_tungsten(tungsten: BaseCalculator, bcc_tungsten: Equilibrium) -> None:
+    """As in all bcc metals but iron: Nguyen-Manh, Horsfield and Dudarev, Phys. Rev. B 73, 020101 (2006)."""
+    measured = interstitial_formation_energies(tungsten, bcc_tungsten)
+    found = energies(measured)
+    assert list(found) == NAMES
+    assert min(found, key=found.__getitem__) == NAMES[2]
+    assert {remark.split(" is no minimum")[0] for remark in measured.remarks} >= {
+        "The ⟨100⟩ dumbbell",
+        "The ⟨110⟩ dumbbell",
+    }
 
 
 @pytest.mark.parametrize(("name", "fractions"), [(NAMES[3], (0.5, 0.5, 0.5)), (NAMES[4], (0.25, 0.25, 0.25))])
@@ -68,7 +83,7 @@ def test_another_minimizer_agrees(copper: Equilibrium, in_copper: Measured, name
 
 
 @pytest.mark.slow
-def test_in_a_crystal_that_gives_way_nothing_is_told_for_a_value(ani_al) -> None:
+def test_in_a_crystal_that_gives_way_nothing_is_told_for_a_value(ani_al: Path) -> None:
     """Bcc aluminum is unstable: with its symmetry broken it has less energy than the perfect crystal."""
     calculator = alpot.load(ani_al, mean_forces_only=True)
     crystal = equilibrium(calculator, "Al", "bcc")
@@ -96,7 +111,7 @@ def test_other_crystals_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_the_default_cell_is_large_enough(ani_al) -> None:
+def test_the_default_cell_is_large_enough(ani_al: Path) -> None:
     """109 atoms against 257: strain of the images adds 2 to 6 %, to potential and reference alike."""
     calculator = alpot.load(ani_al, mean_forces_only=True)
     crystal = equilibrium(calculator, "Al", "fcc")
