@@ -11,7 +11,8 @@ from alpot.validation.crystals import Structure
 from alpot.validation.lattice import Equilibrium
 from alpot.validation.relaxation import relax
 
-#: Smallest supercell of the static properties: 108 sites in fcc, 128 in bcc.
+#: Smallest supercell: 108 sites in fcc, 128 in bcc. The vacancy of EMT's Al and Cu then lies within 1 % of its limit of
+#: large cells.
 MINIMUM_ATOMS = 100
 #: Forces in eV/Å left on the atoms: the energy then is 1 meV from its minimum.
 MAX_FORCE = 0.02
