@@ -90,6 +90,14 @@ class AlpotCalculator(Calculator):
         ensemble = ensemble.to(device=device, dtype=getattr(torch, dtype))
         return cls(ensemble, card, mean_forces_only=mean_forces_only, skin=skin)
 
+    def members(self) -> list[AlpotCalculator]:
+        """Each member of the ensemble as a calculator of its own: what the members say of a property is its error bar.
+
+        A single member has no deviation: its results have no ``energy_std`` and no ``forces_std``.
+        """
+        skin = self._search.skin
+        return [AlpotCalculator(self.ensemble.member(i), self.card, skin=skin) for i in range(self.ensemble.n_members)]
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -123,12 +131,14 @@ class AlpotCalculator(Calculator):
             "energy": float(energies.mean()),
             "free_energy": float(energies.mean()),
             "forces": result.forces.mean(axis=0),
-            "energy_std": float(energies.std(ddof=1)),
             "energy_members": energies,
         }
+        is_alone = self.ensemble.n_members == 1
+        if not is_alone:
+            self.results["energy_std"] = float(energies.std(ddof=1))
         if np.isfinite(result.atom_energies).all():
             self.results["energies"] = result.atom_energies.mean(axis=0)
-        if not self.mean_forces_only:
+        if not (self.mean_forces_only or is_alone):
             self.results["forces_std"] = result.forces.std(axis=0, ddof=1)
             self.results["forces_members"] = result.forces
         if frame.cell.rank == 3 and np.isfinite(result.virials).all():

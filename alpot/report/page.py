@@ -27,18 +27,29 @@ from alpot.store.json_files import read_json
 
 #: Packages whose version may change a result.
 _PACKAGES = ("alpot", "ase", "numpy", "scipy", "torch", "torchani", "parsl", "vesin")
+_PAGE = "index.html"
 _MARKS = {"✓": "yes", "✗": "no"}
 #: Should some text ever escape its escaping, a browser still neither runs nor fetches anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def write_report(directory: CampaignDirectory) -> Path:
-    """Writes the report of a campaign, whatever its state; returns its path.
+    """Writes the report of a campaign, whatever its state; returns the path of the page.
 
     Raises:
         AlpotError: the campaign cannot be read, or the page cannot be written.
     """
-    path = directory.report / "index.html"
+    for name, content in report_files(directory).items():
+        publish(directory.report / name, content.encode())
+    return directory.report / _PAGE
+
+
+def report_files(directory: CampaignDirectory) -> dict[str, str]:
+    """The report of a campaign, unwritten: content by name.
+
+    Raises:
+        AlpotError: the campaign cannot be read.
+    """
     config_text = read_bytes(directory.config).decode()
     config = parse_campaign(config_text, str(directory.config))
     status, history = status_and_history(directory)
@@ -54,8 +65,7 @@ def write_report(directory: CampaignDirectory) -> Path:
         _provenance(history, config_text),
         _footer(),
     )
-    publish(path, _page(status.name, sections).encode())
-    return path
+    return {_PAGE: _page(status.name, sections)}
 
 
 def _learning_curve(directory: CampaignDirectory, status: Status) -> list[Epoch]:

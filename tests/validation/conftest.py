@@ -33,14 +33,25 @@ class CountingEMT(EMT):
         super().calculate(atoms, *args, **kwargs)
 
 
+class ScaledEMT(EMT):
+    """EMT with all energies scaled."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
+        super().calculate(atoms, *args, **kwargs)
+        self.results = {name: self.scale * value for name, value in self.results.items()}
+
+
 class EnsembleEMT(EMT):
     """EMT whose members are EMT with all energies scaled: the spread of what is linear in the energy is known."""
 
     scales = np.array([0.97, 1.01, 1.02])
 
-    def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
-        super().calculate(atoms, *args, **kwargs)
-        self.results["energy_members"] = self.scales * self.results["energy"]
+    def members(self) -> list[EMT]:
+        return [ScaledEMT(scale) for scale in self.scales]
 
 
 class Einstein(Calculator):
