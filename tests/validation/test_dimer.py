@@ -10,6 +10,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 import alpot
+from alpot.potential.baseline import Baseline
 from alpot.potential.pair_repulsion import PairRepulsion, zbl_energy
 from alpot.validation.crystals import start_volume
 from alpot.validation.dimer import dimer_curve, pair_compression
@@ -87,7 +88,7 @@ def test_metals_have_a_wall(fcc_aluminum: Equilibrium, tungsten: BaseCalculator,
     assert not pair_compression(EMT(), fcc_aluminum, minimum_atoms=32).remarks
 
 
-def test_the_published_potential_has_a_hole(ani_al: Path) -> None:
+def test_the_published_potential_has_a_hole_that_the_repulsion_of_nuclei_closes(ani_al: Path) -> None:
     """No feature of its descriptor sees atoms closer than 0.8 Å: there the dimer is two atoms apart."""
     calculator = alpot.load(ani_al, mean_forces_only=True)
     found = dimer_curve(calculator, "Al")
@@ -98,3 +99,7 @@ def test_the_published_potential_has_a_hole(ani_al: Path) -> None:
     atoms = Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.6]])
     atoms.calc = calculator
     assert np.abs(atoms.get_forces()).max() < 1.0
+    calculator.ensemble.baseline = Baseline({"code": "zbl", "hash": ""}, PairRepulsion)
+    for repelled in (dimer_curve(calculator, "Al"), pair_compression(calculator, crystal)):
+        assert not any("hole" in remark for remark in repelled.remarks)
+    assert equilibrium(calculator, "Al", "fcc").lattice_constant == crystal.lattice_constant  # no pair is that close
