@@ -80,8 +80,8 @@ class AlpotCalculator(Calculator):
             device: where to compute, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
             mean_forces_only: leave out the forces of the members and their deviation; about a third less time.
             skin: Å added to the cutoff, so that neighbor pairs serve several steps.
-            baseline: the ASE calculator to which the potential is the correction, as its card says; EMT and
-                Lennard-Jones are known and need not be given.
+            baseline: the ASE calculator to which the potential is the correction, as its card says; EMT,
+                Lennard-Jones and ZBL are known and need not be given.
 
         Raises:
             PotentialError: the folder is not a potential, or is damaged, or needs a baseline that is not given.
