@@ -13,15 +13,28 @@ from alpot.config import PropertyName
 from alpot.errors import UsageError
 from alpot.validation.bench import Bench
 from alpot.validation.cold_curve import cold_curve
+from alpot.validation.dimer import dimer_curve, pair_compression
+from alpot.validation.divacancy import divacancy_binding_energy
 from alpot.validation.elastic import elastic_constants
 from alpot.validation.fresh_frames import errors_on_frames
+from alpot.validation.grain_boundaries import grain_boundary_energies
+from alpot.validation.hot_crystal import hot_crystal
+from alpot.validation.interstitials import interstitial_formation_energies
 from alpot.validation.langevin import stability
-from alpot.validation.lattice import lattice_properties
+from alpot.validation.lattice import Equilibrium, lattice_properties
+from alpot.validation.liquid import liquid_properties
+from alpot.validation.melting_point import melting_point
 from alpot.validation.nve import energy_drift
 from alpot.validation.phases import phase_differences
+from alpot.validation.phonons import phonon_properties
 from alpot.validation.properties import Measured
+from alpot.validation.shock import shock
+from alpot.validation.stacking_faults import stacking_fault_energies
+from alpot.validation.surfaces import surface_energies
+from alpot.validation.thermal_expansion import thermal_expansion
 from alpot.validation.tolerances import LANGEVIN_TIME, NVE_TIME
 from alpot.validation.vacancy import vacancy_formation_energy
+from alpot.validation.vacancy_migration import vacancy_migration_energy
 
 Suite = Literal["quick", "metal", "full"]
 
@@ -29,6 +42,7 @@ Suite = Literal["quick", "metal", "full"]
 _NVE_TEMPERATURE, _LANGEVIN_TEMPERATURE = 600 / 933, 1200 / 933
 #: The long runs are of 108 atoms in fcc, 128 in bcc.
 _RUN_ATOMS = 100
+_LIQUID_TEMPERATURE = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +80,51 @@ def _langevin(bench: Bench, rng: np.random.Generator) -> Measured:
     return stability(bench.calculator, bench.supercell(_RUN_ATOMS), temperature, rng, time_ps=LANGEVIN_TIME)
 
 
+def _dimer(bench: Bench, rng: np.random.Generator) -> Measured:
+    alone = dimer_curve(bench.calculator, bench.element)
+    within = pair_compression(bench.calculator, bench.crystal())
+    return Measured(
+        values=(*alone.values, *within.values),
+        curves=(*alone.curves, *within.curves),
+        remarks=(*alone.remarks, *within.remarks),
+    )
+
+
+def _liquid(bench: Bench, rng: np.random.Generator) -> Measured:
+    return liquid_properties(bench.calculator, bench.crystal(), _LIQUID_TEMPERATURE * bench.melting_temperature, rng)
+
+
+def _of_crystal(measure: Callable[[BaseCalculator, Equilibrium], Measured]) -> Property:
+    """What is measured of the own crystal, and draws no random numbers."""
+    return Property(measure=lambda bench, rng: measure(bench.calculator, bench.crystal()))
+
+
 CATALOGUE: dict[PropertyName, Property] = {
-    "lattice": Property(measure=lambda bench, rng: lattice_properties(bench.calculator, bench.crystal())),
+    "lattice": _of_crystal(lattice_properties),
     "phases": Property(measure=lambda bench, rng: phase_differences(bench.calculator, bench.element, bench.crystal)),
-    "cold_curve": Property(measure=lambda bench, rng: cold_curve(bench.calculator, bench.crystal())),
-    "elastic": Property(measure=lambda bench, rng: elastic_constants(bench.calculator, bench.crystal())),
-    "vacancy": Property(measure=lambda bench, rng: vacancy_formation_energy(bench.calculator, bench.crystal())),
+    "cold_curve": _of_crystal(cold_curve),
+    "elastic": _of_crystal(elastic_constants),
+    "phonons": _of_crystal(phonon_properties),
+    "thermal_expansion": _of_crystal(thermal_expansion),
+    "hot_crystal": Property(
+        measure=lambda bench, rng: hot_crystal(bench.calculator, bench.crystal(), bench.melting_temperature, rng),
+        is_long=True,
+    ),
+    "vacancy": _of_crystal(vacancy_formation_energy),
+    "vacancy_migration": _of_crystal(vacancy_migration_energy),
+    "divacancy": _of_crystal(divacancy_binding_energy),
+    "interstitials": _of_crystal(interstitial_formation_energies),
+    "surfaces": _of_crystal(surface_energies),
+    "stacking_faults": _of_crystal(stacking_fault_energies),
+    "grain_boundaries": _of_crystal(grain_boundary_energies),
+    "dimer": Property(measure=_dimer),
+    "liquid": Property(measure=_liquid, is_long=True),
+    "melting_point": Property(
+        measure=lambda bench, rng: melting_point(bench.calculator, bench.crystal(), rng), is_long=True
+    ),
+    "shock": Property(
+        measure=lambda bench, rng: shock(bench.calculator, bench.crystal(), rng), needs_deviation=True, is_long=True
+    ),
     "fresh_frames": Property(
         compare=errors_on_frames, by_members=False, by_reference=False, needs_deviation=True, is_long=True
     ),

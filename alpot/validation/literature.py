@@ -20,7 +20,7 @@ from alpot.config.table import Element, Positive, Table
 from alpot.errors import UsageError
 
 #: As printed in tables; those of :class:`~alpot.validation.properties.PropertyValue`, so that values can be compared.
-Unit = Literal["", "Å", "eV", "meV/atom", "eV/atom", "GPa", "THz", "J/m²", "mJ/m²", "1e-6/K", "g/cm³", "1e-9 m²/s", "K"]
+Unit = Literal["", "Å", "eV", "meV/atom", "eV/atom", "GPa", "THz", "J/m²", "mJ/m²", "1e-6/K", "g/cm³", "10⁻⁹ m²/s", "K"]
 Text = Annotated[str, Field(min_length=1)]
 
 #: A wheel has the files beside this module (``force-include`` in pyproject.toml), a checkout at its root.

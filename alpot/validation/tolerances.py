@@ -91,6 +91,52 @@ _ROWS: dict[PropertyName, tuple[Expected, ...]] = {
         Expected("tetragonal shear C′", "GPa", _within(0.15), _CUBIC),
         Expected("Zener anisotropy", "", _within(0.15), _CUBIC),
     ),
+    "phonons": (
+        *(
+            Expected(f"phonon {point} {direction}", "THz", _within(0.05), ("fcc",))
+            for point in ("X", "L")
+            for direction in ("longitudinal", "transverse")
+        ),
+        Expected("highest phonon", "THz", _within(0.05)),
+        Expected("imaginary phonons", "%", _by(0.5)),
+    ),
+    "vacancy_migration": (Expected("vacancy migration energy", "eV", _within(0.10)),),
+    "divacancy": (
+        Expected("divacancy binding energy, first neighbors", "eV", _by(0.05)),
+        Expected("divacancy binding energy, second neighbors", "eV", _by(0.05)),
+    ),
+    "interstitials": tuple(
+        Expected(f"formation energy, {name}", "eV", _within(0.10))
+        for name in ("⟨100⟩ dumbbell", "⟨110⟩ dumbbell", "⟨111⟩ dumbbell", "octahedral", "tetrahedral")
+    ),
+    "surfaces": (
+        *(Expected(f"surface energy {name}", "J/m²", _within(0.05), _CUBIC) for name in ("(100)", "(110)", "(111)")),
+        Expected("surface energy (0001)", "J/m²", _within(0.05), ("hcp",)),
+    ),
+    "stacking_faults": (
+        *(
+            Expected(f"{name} stacking fault energy", "mJ/m²", _by(15.0))
+            for name in ("intrinsic", "unstable", "extrinsic")
+        ),
+        Expected("twin boundary energy (Σ3 (111))", "mJ/m²", _by(10.0)),
+    ),
+    "grain_boundaries": tuple(
+        Expected(f"grain boundary energy {name}", "J/m²", _by(0.03)) for name in ("Σ5 (310)", "Σ5 (210)", "Σ3 (112)")
+    ),
+    "liquid": (
+        Expected("liquid density", "g/cm³", _within(0.02)),
+        Expected("liquid self-diffusion", "10⁻⁹ m²/s", _within(0.20)),
+        Expected("liquid first-neighbor distance", "Å", _by(0.05)),
+        Expected("liquid first-peak height", "", _within(0.10)),
+        Expected("liquid coordination number", "", _by(1.0)),
+    ),
+    "melting_point": (Expected("melting point", "K", _by(40.0)),),
+    "shock": (
+        Expected("shock velocity", "km/s", _within(0.03)),
+        Expected("shock pressure", "GPa", _within(0.05)),
+        Expected("shock compression", "", _within(0.03)),
+        Expected("shock temperature", "K", _within(0.15)),
+    ),
     "vacancy": (Expected("vacancy formation energy", "eV", _within(0.10)),),
     "fresh_frames": (
         Expected("force RMSE, fresh frames", "meV/Å", Tolerance("at_most", 40.0)),
