@@ -107,7 +107,13 @@ _ROWS: dict[PropertyName, tuple[Expected, ...]] = {
     ),
     "interstitials": tuple(
         Expected(f"formation energy, {name}", "eV", _within(0.10))
-        for name in ("⟨100⟩ dumbbell", "⟨110⟩ dumbbell", "⟨111⟩ dumbbell", "octahedral", "tetrahedral")
+        for name in (
+            "⟨100⟩ dumbbell",
+            "⟨110⟩ dumbbell",
+            "⟨111⟩ dumbbell",
+            "octahedral interstitial",
+            "tetrahedral interstitial",
+        )
     ),
     "surfaces": (
         *(Expected(f"surface energy {name}", "J/m²", _within(0.05), _CUBIC) for name in ("(100)", "(110)", "(111)")),
@@ -129,6 +135,15 @@ _ROWS: dict[PropertyName, tuple[Expected, ...]] = {
         Expected("liquid first-neighbor distance", "Å", _by(0.05)),
         Expected("liquid first-peak height", "", _within(0.10)),
         Expected("liquid coordination number", "", _by(1.0)),
+    ),
+    "dimer": (
+        Expected("dimer energy at half the nearest-neighbor distance", "eV"),
+        Expected("compressed pair at half the nearest-neighbor distance", "eV", _within(0.20)),
+    ),
+    "thermal_expansion": (
+        Expected("linear thermal expansion at 300 K", "1e-6/K", _by(3.0)),
+        Expected("lattice constant at 300 K", "Å", _within(0.003)),
+        Expected("bulk modulus at 300 K", "GPa", _within(0.07)),
     ),
     "melting_point": (Expected("melting point", "K", _by(40.0)),),
     "shock": (

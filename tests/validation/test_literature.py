@@ -154,7 +154,7 @@ def test_theory_and_experiment_are_of_the_same_crystal():
 
 
 def test_what_is_stiffer_or_dearer_in_every_measurement_is_so_here():
-    frequencies = {p.name.removeprefix("frequency "): p.value for p in literature("Al") if p.property == "phonons"}
+    frequencies = {p.name.removeprefix("phonon "): p.value for p in literature("Al") if p.property == "phonons"}
     assert frequencies["X longitudinal"] > frequencies["X transverse"] > frequencies["L transverse"]
     surfaces = [one("surfaces", f"surface energy ({plane})", "dft") for plane in ("111", "100", "110")]
     assert surfaces == sorted(surfaces)  # the closer packed, the cheaper
@@ -164,8 +164,8 @@ def test_what_is_stiffer_or_dearer_in_every_measurement_is_so_here():
     assert faults == sorted(faults)
     interstitials = [p.value for p in literature("Al") if p.property == "interstitials" and p.method == "PBE"]
     assert interstitials == sorted(interstitials)  # dumbbell, octahedral, tetrahedral
-    assert one("liquid", "self-diffusion of the liquid", "experiment", temperature=980) < one(
-        "liquid", "self-diffusion of the liquid", "experiment", temperature=1020
+    assert one("liquid", "liquid self-diffusion", "experiment", temperature=980) < one(
+        "liquid", "liquid self-diffusion", "experiment", temperature=1020
     )
 
 
