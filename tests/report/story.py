@@ -1,10 +1,13 @@
 """The fake subject of tests/campaign, with everything that the real one tells: errors, curves, properties, failures."""
 
+import math
 from pathlib import Path
 
 from fake_subject import FakeSubject
+from portrait import assessment
 
 from alpot.errors import FailureClass, ReferenceError
+from alpot.store.assessment_file import write_assessment_file
 from alpot.store.directory import CampaignDirectory
 from alpot.store.json_files import publish_json
 
@@ -110,3 +113,45 @@ class Fragile(Story):
 
     def train(self, task_id, rng, spec):
         raise ValueError("the loss is not finite")
+
+
+class Portrayed(Story):
+    """Tells all that a page can show: costs, properties of each generation, curves, an assessment file."""
+
+    def label(self, task_id, rng, spec):
+        summary = super().label(task_id, rng, spec)
+        seconds = 30.0 + 200.0 * rng.random()
+        return summary | {"atoms": 30 + rng.randrange(60), "seconds": seconds, "core_seconds": 4 * seconds}
+
+    def assess(self, task_id, rng, spec):
+        summary = super().assess(task_id, rng, spec | {"final": True})
+        generation = spec["generation"]
+        write_assessment_file(self.directory, assessment(generation))
+        published = {"value": 4.0495, "uncertainty": 0.0003, "kind": "experiment", "temperature": 298.0}
+        published |= {"source": "Someone, Some Journal 1, 2 (1999)", "doi": "10.1103/PhysRevB.42.8573"}
+        for row in summary["properties"]:
+            if row.get("value"):
+                row["value"] += 0.1 / generation
+        summary["properties"][0]["literature"] = [published]
+        at = [0.1 * number for number in range(60)]
+        cold = {"property": "cold_curve", "system": "fcc Al", "name": "cold curve", "x": at}
+        cold |= {"x_label": "V/V₀", "y_label": "energy (eV/atom)", "lines": {"cold curve": [(x - 3) ** 2 for x in at]}}
+        cold |= {"reference_lines": {"cold curve": [0.9 * (x - 3.1) ** 2 for x in at]}}
+        bands = {"property": "phonons", "system": "fcc Al", "name": "phonons", "x": at, "x_label": "wave vector"}
+        bands |= {"lines": {f"branch {n}": [(n + 2) * abs(math.sin(x)) for x in at] for n in range(3)}}
+        bands |= {"reference_lines": {f"branch {n}": [(n + 2.1) * abs(math.sin(x)) for x in at] for n in range(3)}}
+        bands |= {"y_label": "frequency (THz)", "ticks": [[0.0, "Γ"], [3.0, "X"], [5.9, "L"]]}
+        return summary | {"curves": [cold, bands]}
+
+
+class EvilPortrayed(EvilStory):
+    """The same, with words that must be shown as they are."""
+
+    def assess(self, task_id, rng, spec):
+        summary = super().assess(task_id, rng, spec | {"final": True})
+        write_assessment_file(self.directory, assessment(spec["generation"], text=EVIL))
+        published = {"value": 1.0, "kind": EVIL, "source": EVIL, "doi": f'10.1234/x"onclick="alert(1)"{EVIL}'}
+        for row in summary["properties"]:
+            row["literature"] = [published]
+        curve = dict.fromkeys(("property", "system", "name", "x_label", "y_label"), EVIL)
+        return summary | {"curves": [curve | {"x": [0.0, 1.0], "lines": {EVIL: [0.0, 1.0]}, "ticks": [[0.0, EVIL]]}]}

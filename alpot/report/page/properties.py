@@ -1,0 +1,149 @@
+"""What the potential says of physics: the table of properties, their curves, and how they changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import cycle
+
+from alpot.report.figures import SERIES, Figure, axis, cards, line, shown
+from alpot.report.markup import Markup, element, join, note, row, section, table
+from alpot.report.page.material import Material
+from alpot.report.property_rows import Property, PropertyCurve, Published
+from alpot.report.tables import PROPERTY_COLUMNS, by_system, property_cells
+from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printable, reference_of, value_of
+
+#: Only what looks like a DOI becomes a link.
+_DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
+_COLUMNS = tuple((title, "") for title in (*PROPERTY_COLUMNS, "literature"))
+#: So many small plots can be taken in; the table by generation has all.
+_HISTORIES = 24
+
+
+def properties(material: Material) -> Markup:
+    """The table, curves, history."""
+    status = material.status
+    rows = status.properties
+    if not rows:
+        nothing = element("p", "Nothing was measured so far; it will be at the end of the campaign.", class_="soft")
+        return section("Physical properties", nothing, id_="properties")
+    judged = [entry.ok for entry in rows if entry.ok is not None]
+    verdict = f"{sum(judged)} of {len(judged)} within tolerance; " if judged else ""
+    spread = f"{verdict}generation {status.properties_of}, ± the standard deviation of its members."
+    literature = _COLUMNS if any(entry.literature for entry in rows) else _COLUMNS[:-1]
+    lines: list[Markup] = []
+    for system, members in by_system(rows).items():
+        if system:
+            lines.append(element("tr", element("th", system, scope="rowgroup", colspan=str(len(literature)))))
+        for member in members:
+            lines += _rows(member, len(literature))
+    texts = (0, len(_COLUMNS) - 1)
+    histories = history_figures(status.properties_by_generation)
+    return section(
+        "Physical properties",
+        note(spread),
+        table(f"Properties of generation {status.properties_of}", literature, lines, texts),
+        element("h3", "Curves") if status.curves else "",
+        cards([curve_figure(curve) for curve in status.curves]) if status.curves else "",
+        element("h3", "By generation") if histories else "",
+        cards(histories, "cards small") if histories else "",
+        id_="properties",
+    )
+
+
+def _rows(entry: Property, width: int) -> list[Markup]:
+    cells = property_cells(entry)
+    if width > len(cells):
+        cells = (*cells, join(*(_published(found) for found in entry.literature)))
+    rows = [row(cells, texts=(0, len(_COLUMNS) - 1))]
+    if entry.error:
+        rows.append(element("tr", element("td", entry.error, colspan=str(width), class_="text"), class_="note"))
+    return rows
+
+
+def _published(found: Published) -> Markup:
+    """A number of others, with where it is from."""
+    number = f"{found.value:.6g}" + (f" ± {found.uncertainty:.2g}" if found.uncertainty else "")
+    kind = " ".join(filter(None, (found.kind, found.method)))
+    temperature = f"{found.temperature:g} K" if found.temperature else ""
+    source: str = found.source or found.doi
+    if _DOI.fullmatch(found.doi):
+        source = element("a", source, href=f"https://doi.org/{found.doi}", rel="noopener noreferrer")
+    words = ", ".join(filter(None, (kind, temperature)))
+    detail = element("small", words, ", " if words else "", source)
+    return element("div", number, " ", detail, class_="published")
+
+
+def curve_figure(curve: PropertyCurve) -> Figure:
+    """A curve of the potential, solid, beside that of the reference, dashed."""
+    colors = dict(zip(curve.lines, cycle(SERIES), strict=False))
+    several = len(curve.lines) > 1
+    same = len(set(curve.lines)) > len(SERIES)  # phonon branches are not told apart
+    traces = []
+    for number, (name, values) in enumerate(curve.lines.items()):
+        label = "potential" + (f": {shown(name)}" if several and not same else "")
+        color = SERIES[0] if same else colors[name]
+        traces.append(line(curve.x, values, label, color, showlegend=not (same and number)))
+    for number, (name, values) in enumerate(curve.reference_lines.items()):
+        label = "reference" + (f": {shown(name)}" if several and not same else "")
+        color = SERIES[1] if same or not several else colors.get(name, SERIES[1])
+        style = {"dash": "dash", "width": 1.5}
+        x = curve.reference_x or curve.x
+        traces.append(line(x, values, label, color, line=style, showlegend=not (same and number)))
+    x_axis = axis(shown(curve.x_label))
+    if curve.ticks:
+        x_axis |= {
+            "tickvals": [place for place, _ in curve.ticks],
+            "ticktext": [shown(name) for _, name in curve.ticks],
+        }
+        x_axis |= {"showgrid": True}
+    title = f"{printable(curve.name)}, {printable(curve.system)}" if curve.system else printable(curve.name)
+    beside = ", beside the reference" if curve.reference_lines else ""
+    return Figure(
+        title=title,
+        description=f"{title}: {curve.y_label} against {curve.x_label}, {plural(len(curve.x), 'point')}{beside}.",
+        traces=traces,
+        layout={"xaxis": x_axis, "yaxis": axis(shown(curve.y_label))},
+        numbers=element("p", element("a", "curves.csv", href="curves.csv")),
+    )
+
+
+def history_figures(measured: dict[int, tuple[Property, ...]]) -> list[Figure]:
+    """One small plot for each property that was measured more than once."""
+    series: dict[tuple[str, str, str], list[tuple[int, Property]]] = {}
+    for generation, rows in measured.items():
+        for entry in rows:
+            if entry.value is not None:
+                series.setdefault((entry.system, entry.name or entry.property, entry.unit), []).append(
+                    (generation, entry)
+                )
+    found = [_history_figure(*names, rows) for names, rows in series.items() if len(rows) > 1]
+    return found[:_HISTORIES]
+
+
+def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int, Property]]) -> Figure:
+    generations = [generation for generation, _ in rows]
+    values = [entry.value for _, entry in rows]
+    spread = {"type": "data", "array": [entry.std or 0.0 for _, entry in rows], "thickness": 1, "width": 0}
+    traces = [line(generations, values, "potential", SERIES[0], mode="lines+markers", error_y=spread)]
+    references = [entry.reference for _, entry in rows]
+    if any(value is not None for value in references):
+        traces.append(line(generations, references, "reference", SERIES[1], line={"dash": "dash", "width": 1.5}))
+    title = f"{printable(name)}, {printable(system)}" if system else printable(name)
+    lines = (
+        row((str(generation), value_of(entry), reference_of(entry), difference_of(entry), mark_of(entry.ok) or NOTHING))
+        for generation, entry in rows
+    )
+    columns = [("gen.", ""), *((title, "") for title in ("potential", "reference", "difference", ""))]
+    return Figure(
+        title=title,
+        description=f"{title} by generation: {value_of(rows[0][1])} to {value_of(rows[-1][1])} {unit}.",
+        traces=traces,
+        layout={
+            "xaxis": axis("generation", dtick=1 if len(rows) < 12 else None),
+            "yaxis": axis(shown(unit) if unit else ""),
+            "showlegend": False,
+        },
+        numbers=table(f"{title} by generation", columns, lines),
+        style="small",
+    )
