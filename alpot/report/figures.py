@@ -20,7 +20,7 @@ from alpot.report.wording import printable
 
 #: Colours of the style sheet for things of which there are several.
 SERIES = tuple(f"var(--series-{number})" for number in range(6))
-#: A browser draws more points than this on the graphics card, or slowly.
+#: More points than this in one figure make it heavy for a browser.
 _MANY_POINTS = 6000
 
 
@@ -36,6 +36,7 @@ class Figure:
         numbers: a table of what is drawn, or where it can be found.
         note: below it.
         style: class of its card: ``wide``, ``small``.
+        n_points: of a cloud.
     """
 
     title: str
@@ -45,12 +46,14 @@ class Figure:
     numbers: Markup
     note: str = ""
     style: str = ""
+    n_points: int = 0
 
 
 def card(figure: Figure) -> Markup:
     """The figure as a part of the page."""
     plot = element("div", class_="plot", role="img", aria_label=figure.description)
-    data = json_block({"name": figure.title, "data": figure.traces, "layout": figure.layout})
+    parts = {"data": figure.traces, "layout": figure.layout, "isHeavy": figure.n_points > _MANY_POINTS}
+    data = json_block({"name": figure.title} | parts)
     save = element("button", "Save as SVG", type="button", class_="save", aria_label=f"Save “{figure.title}” as SVG")
     numbers = element("details", element("summary", "Numbers"), figure.numbers)
     caption = element("p", figure.note, class_="soft small") if figure.note else ""
@@ -81,9 +84,9 @@ def packed(values: ArrayLike) -> dict[str, str]:
     return {"dtype": "f4", "bdata": base64.b64encode(array.tobytes()).decode()} | shape
 
 
-def points(n_points: int, **more: Any) -> dict[str, Any]:
-    """A cloud of points, drawn so that a browser can bear it."""
-    return {"type": "scattergl" if n_points > _MANY_POINTS else "scatter", "mode": "markers"} | more
+def points(**more: Any) -> dict[str, Any]:
+    """A cloud of points: as SVG, because a page has few WebGL contexts and many figures."""
+    return {"type": "scatter", "mode": "markers"} | more
 
 
 def line(x: Sequence[float], y: Sequence[float | None], name: str, color: str, **more: Any) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from alpot.report.page.material import Material
 from alpot.store.assessment_file import AssessmentFile, MapPoint
 
 _NAN = float("nan")
+#: Colours from low to high, of the style sheet.
+_SCALE = "var(--sequence)"
 #: Bars that explain a colour, beside a plot.
 _BAR = {"thickness": 10, "outlinewidth": 0, "len": 0.9}
+_BAR_TITLE = {"font": {"size": 12.5}}
 
 
 def learned(material: Material) -> Markup:
@@ -31,8 +34,8 @@ def map_figure(assessment: AssessmentFile) -> Figure:
     """All labels in the plane of their two principal components, coloured by generation."""
     labels = assessment.map
     generations = sorted({point.generation for point in labels})
-    colors = {"colorscale": "Viridis", "cmin": generations[0], "cmax": max(generations[-1], generations[0] + 1)}
-    colors |= {"colorbar": {**_BAR, "title": {"text": "generation"}, "tickformat": "d"}}
+    colors = {"colorscale": _SCALE, "cmin": generations[0], "cmax": max(generations[-1], generations[0] + 1)}
+    colors |= {"colorbar": {**_BAR, "title": {**_BAR_TITLE, "text": "generation"}, "tickformat": "d"}}
     traces = []
     for audit in (False, True):
         own = [point for point in labels if point.audit is audit]
@@ -55,10 +58,12 @@ def map_figure(assessment: AssessmentFile) -> Figure:
             "yaxis": axis("second component", showticklabels=False, zeroline=False),
             "coloraxis": colors,
             "hovermode": "closest",
+            "showlegend": False,
         },
         numbers=_generation_numbers(labels),
         note=f"Projection of the mean atomic environment; close points are alike, hollow ones are of the audit.{share}",
         style="wide tall",
+        n_points=len(labels),
     )
 
 
@@ -90,8 +95,8 @@ def _coverage(
 ) -> Figure:
     densities = [point.density or 0.0 for point in labels]
     low, high = (float(value) for value in np.percentile(color[1], (1, 99)))
-    scale = {"colorscale": "Viridis", "cmin": low, "cmax": high if high > low else low + 1.0}
-    scale |= {"colorbar": {**_BAR, "title": {"text": color[0]}}}
+    scale = {"colorscale": _SCALE, "cmin": low, "cmax": high if high > low else low + 1.0}
+    scale |= {"colorbar": {**_BAR, "title": {**_BAR_TITLE, "text": color[0]}}}
     marker = {"size": 5, "opacity": 0.75, "color": packed(color[1]), "coloraxis": "coloraxis"}
     ranges = [("density (g/cm³)", densities), y, (color[0].replace("<br>", " in "), color[1])]
     rows = (
@@ -113,6 +118,7 @@ def _coverage(
         },
         numbers=table(title, columns, rows),
         note=remark,
+        n_points=len(labels),
     )
 
 
@@ -132,7 +138,7 @@ def _cloud(labels: Sequence[MapPoint], x: list[float], y: list[float], name: str
         "generation %{customdata[0]}, %{customdata[1]} atoms<br>%{customdata[2]:.3g} g/cm³, %{customdata[3]:.0f} K"
         "<br>%{customdata[4]:.4f} eV/atom<extra></extra>"
     )
-    return points(len(labels), x=packed(x), y=packed(y), customdata=packed(facts), hovertemplate=hover, name=name)
+    return points(x=packed(x), y=packed(y), customdata=packed(facts), hovertemplate=hover, name=name)
 
 
 def _generation_numbers(labels: Sequence[MapPoint]) -> Markup:

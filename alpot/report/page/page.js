@@ -6,9 +6,13 @@
   const color = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const isCoarse = matchMedia("(pointer: coarse)").matches;
 
-  // "var(--text)" anywhere in a figure stands for what the style sheet says now.
+  // "var(--text)" anywhere in a figure stands for what the style sheet says now; several colours are a scale.
+  const colors = (name) => {
+    const found = color(name).split(" ");
+    return found.length > 1 ? found.map((part, number) => [number / (found.length - 1), part]) : found[0];
+  };
   const themed = (value) => {
-    if (typeof value === "string") return /^var\(--[a-z0-9-]+\)$/.test(value) ? color(value.slice(4, -1)) : value;
+    if (typeof value === "string") return /^var\(--[a-z0-9-]+\)$/.test(value) ? colors(value.slice(4, -1)) : value;
     if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(themed);
     if (value && typeof value === "object") {
       return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, themed(part)]));
@@ -18,7 +22,7 @@
 
   const axis = () => ({
     automargin: true, gridcolor: color("--line"), linecolor: color("--line"), zerolinecolor: color("--line"),
-    title: { standoff: 10 }, showline: true, zeroline: false, ticks: "",
+    title: { standoff: 10, font: { size: 13 } }, showline: true, zeroline: false, ticks: "",
   });
   const template = () => ({
     layout: {
@@ -44,12 +48,11 @@
     const plot = card.querySelector(".plot");
     const figure = JSON.parse(card.querySelector("script").textContent);
     const name = figure.name.replace(/[^\p{L}\p{N}]+/gu, "-").toLowerCase();
-    card.querySelector(".save").addEventListener("click", async () => {
-      await draw(plot, figure);
+    card.querySelector(".save").addEventListener("click", () => {
       const size = { width: plot.clientWidth, height: plot.clientHeight };
       Plotly.downloadImage(plot, { format: "svg", filename: name, ...size });
     });
-    return { plot, show: () => draw(plot, figure) };
+    return { plot, isHeavy: figure.isHeavy, show: () => draw(plot, figure) };
   });
 
   // ---------------------------------------------------------------------------------------------- 3-D frames
@@ -82,9 +85,9 @@
   const atoms = (frame) => {
     const mesh = {
       type: "mesh3d", x: [], y: [], z: [], i: [], j: [], k: [], intensity: [], text: [], hoverinfo: "text",
-      colorscale: "Plasma", cmin: 0, cmax: Math.max(...frame.errors, 1), flatshading: false,
+      colorscale: "var(--errors)", cmin: 0, cmax: Math.max(...frame.errors, 1), flatshading: false,
       lighting: { ambient: 0.55, diffuse: 0.7, specular: 0.25, roughness: 0.5, fresnel: 0.1 },
-      colorbar: { title: { text: "force error<br>meV/Å" }, thickness: 10, len: 0.8, outlinewidth: 0 },
+      colorbar: { title: { text: "force error<br>meV/Å", font: { size: 12.5 } }, thickness: 10, len: 0.8, outlinewidth: 0 },
     };
     frame.positions.forEach((position, atom) => {
       const first = mesh.x.length;
@@ -132,7 +135,7 @@
       const frame = frames[Number(select.value)];
       const scene = {
         xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", dragmode: "turntable",
-        camera: { eye: { x: 1.3, y: 0.75, z: 0.55 }, projection: { type: "orthographic" } },
+        camera: { eye: { x: 0.95, y: 0.55, z: 0.4 }, projection: { type: "orthographic" } },
       };
       const worst = Math.max(...frame.errors);
       const words = `${select.selectedOptions[0].textContent}; the worst atom is off by ${worst.toPrecision(3)} meV/Å.`;
@@ -148,22 +151,30 @@
         show();
       });
     }
-    figures.push({ plot, show });
+    figures.push({ plot, isHeavy: false, show });
   }
 
   // ---------------------------------------------------------------------------------------------- when
 
+  // Figures of many thousand points fill the memory of a telephone: few are kept.
+  const MOST_HEAVY = 3;
   const drawn = new Set();
+  const heavy = [];
   const reveal = (figure) => {
     if (drawn.has(figure)) return;
     drawn.add(figure);
     figure.show();
+    if (!figure.isHeavy) return;
+    heavy.push(figure);
+    if (heavy.length > MOST_HEAVY) {
+      const oldest = heavy.shift();
+      drawn.delete(oldest);
+      Plotly.purge(oldest.plot);
+    }
   };
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      watcher.unobserve(entry.target);
-      reveal(figures.find((figure) => figure.plot === entry.target));
+      if (entry.isIntersecting) reveal(figures.find((figure) => figure.plot === entry.target));
     }
   }, { rootMargin: "300px" });
   figures.forEach((figure) => watcher.observe(figure.plot));

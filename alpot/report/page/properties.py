@@ -16,7 +16,7 @@ from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printa
 #: Only what looks like a DOI becomes a link.
 _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
 _COLUMNS = tuple((title, "") for title in (*PROPERTY_COLUMNS, "literature"))
-#: So many small plots can be taken in; the table by generation has all.
+#: So many small plots can be taken in; the file has all.
 _HISTORIES = 24
 
 
@@ -46,7 +46,8 @@ def properties(material: Material) -> Markup:
         element("h3", "Curves") if status.curves else "",
         cards([curve_figure(curve) for curve in status.curves]) if status.curves else "",
         element("h3", "By generation") if histories else "",
-        cards(histories, "cards small") if histories else "",
+        cards(histories[:_HISTORIES], "cards small") if histories else "",
+        note(f"{len(histories) - _HISTORIES} more are in properties.csv.") if len(histories) > _HISTORIES else "",
         id_="properties",
     )
 
@@ -78,7 +79,7 @@ def curve_figure(curve: PropertyCurve) -> Figure:
     """A curve of the potential, solid, beside that of the reference, dashed."""
     colors = dict(zip(curve.lines, cycle(SERIES), strict=False))
     several = len(curve.lines) > 1
-    same = len(set(curve.lines)) > len(SERIES)  # phonon branches are not told apart
+    same = bool(curve.ticks) or len(curve.lines) > len(SERIES)  # branches of a band structure are not told apart
     traces = []
     for number, (name, values) in enumerate(curve.lines.items()):
         label = "potential" + (f": {shown(name)}" if several and not same else "")
@@ -117,8 +118,7 @@ def history_figures(measured: dict[int, tuple[Property, ...]]) -> list[Figure]:
                 series.setdefault((entry.system, entry.name or entry.property, entry.unit), []).append(
                     (generation, entry)
                 )
-    found = [_history_figure(*names, rows) for names, rows in series.items() if len(rows) > 1]
-    return found[:_HISTORIES]
+    return [_history_figure(*names, rows) for names, rows in series.items() if len(rows) > 1]
 
 
 def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int, Property]]) -> Figure:

@@ -200,7 +200,6 @@ def _parity_figure(
     )
     words += "" if correlation is None else f", correlation {correlation:.4f}"
     cloud = points(
-        len(reference),
         x=packed(reference),
         y=packed(predicted),
         name="audit labels",
@@ -218,6 +217,7 @@ def _parity_figure(
         layout={"xaxis": axis(f"reference {quantity}", constrain="domain"), "yaxis": square, "hovermode": "closest"},
         numbers=join(element("p", f"{words}."), numbers),
         note=remark,
+        n_points=len(reference),
     )
 
 
