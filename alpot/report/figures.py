@@ -10,7 +10,7 @@ import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,10 +18,12 @@ from numpy.typing import ArrayLike
 from alpot.report.markup import Markup, element, json_block
 from alpot.report.wording import printable
 
+_T = TypeVar("_T")
 #: Colours of the style sheet for things of which there are several.
 SERIES = tuple(f"var(--series-{number})" for number in range(6))
-#: More points than this in one figure make it heavy for a browser.
-_MANY_POINTS = 6000
+#: More points than this say nothing more to the eye, and make a browser slow: all is drawn as SVG, which works without
+#: WebGL (a page has few contexts for it, and the 3-D frames need one) and can be saved.
+_MANY_POINTS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,6 @@ class Figure:
         numbers: a table of what is drawn, or where it can be found.
         note: below it.
         style: class of its card: ``wide``, ``small``.
-        n_points: of a cloud.
     """
 
     title: str
@@ -46,14 +47,12 @@ class Figure:
     numbers: Markup
     note: str = ""
     style: str = ""
-    n_points: int = 0
 
 
 def card(figure: Figure) -> Markup:
     """The figure as a part of the page."""
     plot = element("div", class_="plot", role="img", aria_label=figure.description)
-    parts = {"data": figure.traces, "layout": figure.layout, "isHeavy": figure.n_points > _MANY_POINTS}
-    data = json_block({"name": figure.title} | parts)
+    data = json_block({"name": figure.title, "data": figure.traces, "layout": figure.layout})
     save = element("button", "Save as SVG", type="button", class_="save", aria_label=f"Save “{figure.title}” as SVG")
     numbers = element("details", element("summary", "Numbers"), figure.numbers)
     caption = element("p", figure.note, class_="soft small") if figure.note else ""
@@ -67,9 +66,10 @@ def cards(figures: Sequence[Figure | None], style: str = "cards") -> Markup:
     return element("div", *(card(figure) for figure in figures if figure is not None), class_=style)
 
 
-def shown(text: object) -> str:
-    """A campaign's own words for plotly, which would read some HTML in them."""
-    return html.escape(printable(text))
+def shown(text: object, longest: int = 60) -> str:
+    """A campaign's own words for plotly, which would read some HTML in them, and has no room for a novel."""
+    words = printable(text)
+    return html.escape(words if len(words) <= longest else f"{words[: longest - 1]}…")
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
@@ -84,8 +84,13 @@ def packed(values: ArrayLike) -> dict[str, str]:
     return {"dtype": "f4", "bdata": base64.b64encode(array.tobytes()).decode()} | shape
 
 
+def thinned(items: Sequence[_T]) -> Sequence[_T]:
+    """An even choice from many, so that a browser can draw them at once."""
+    return items[:: -(-len(items) // _MANY_POINTS)] if items else items
+
+
 def points(**more: Any) -> dict[str, Any]:
-    """A cloud of points: as SVG, because a page has few WebGL contexts and many figures."""
+    """A cloud of points."""
     return {"type": "scatter", "mode": "markers"} | more
 
 

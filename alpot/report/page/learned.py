@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alpot.report.figures import Figure, axis, cards, packed, points
+from alpot.report.figures import Figure, axis, cards, packed, points, thinned
 from alpot.report.markup import Markup, element, row, section, table
 from alpot.report.page.material import Material
 from alpot.store.assessment_file import AssessmentFile, MapPoint
@@ -36,18 +36,18 @@ def map_figure(assessment: AssessmentFile) -> Figure:
     generations = sorted({point.generation for point in labels})
     colors = {"colorscale": _SCALE, "cmin": generations[0], "cmax": max(generations[-1], generations[0] + 1)}
     colors |= {"colorbar": {**_BAR, "title": {**_BAR_TITLE, "text": "generation"}, "tickformat": "d"}}
+    drawn = thinned(labels)
     traces = []
     for audit in (False, True):
-        own = [point for point in labels if point.audit is audit]
+        own = [point for point in drawn if point.audit is audit]
         if own:
             symbol = {"symbol": "circle-open" if audit else "circle", "size": 6 if audit else 5, "opacity": 0.8}
             traces.append(
                 _cloud(own, [p.x for p in own], [p.y for p in own], name="audit" if audit else "trained on")
                 | {"marker": {"color": packed([p.generation for p in own]), "coloraxis": "coloraxis", **symbol}}
             )
-    share = ""
-    if assessment.map_total and assessment.map_total > len(labels):
-        share = f" {len(labels):,} labels, chosen at random of {assessment.map_total:,}."
+    total = assessment.map_total or len(labels)
+    share = f" {len(drawn):,} of {total:,} labels are drawn." if len(drawn) < total else ""
     return Figure(
         title="Map of configuration space",
         description=f"Each point is a label; close points are alike. {len(labels):,} labels of generations"
@@ -63,7 +63,6 @@ def map_figure(assessment: AssessmentFile) -> Figure:
         numbers=_generation_numbers(labels),
         note=f"Projection of the mean atomic environment; close points are alike, hollow ones are of the audit.{share}",
         style="wide tall",
-        n_points=len(labels),
     )
 
 
@@ -97,18 +96,20 @@ def _coverage(
     low, high = (float(value) for value in np.percentile(color[1], (1, 99)))
     scale = {"colorscale": _SCALE, "cmin": low, "cmax": high if high > low else low + 1.0}
     scale |= {"colorbar": {**_BAR, "title": {**_BAR_TITLE, "text": color[0]}}}
-    marker = {"size": 5, "opacity": 0.75, "color": packed(color[1]), "coloraxis": "coloraxis"}
+    marker = {"size": 5, "opacity": 0.75, "color": packed(thinned(color[1])), "coloraxis": "coloraxis"}
     ranges = [("density (g/cm³)", densities), y, (color[0].replace("<br>", " in "), color[1])]
     rows = (
         row((name, *(f"{value:.4g}" for value in np.percentile(values, (0, 5, 50, 95, 100)))))
         for name, values in ranges
     )
     columns = [(name, "") for name in ("", "lowest", "5 %", "median", "95 %", "highest")]
+    n_drawn = len(thinned(labels))
+    share = f"{n_drawn:,} of {len(labels):,} labels are drawn." if n_drawn < len(labels) else ""
     spans = f"{min(densities):.3g} to {max(densities):.3g} g/cm³, {y[0]} {min(y[1]):.4g} to {max(y[1]):.4g}"
     return Figure(
         title=title,
         description=f"{len(labels):,} labels: density {spans}.",
-        traces=[_cloud(labels, densities, y[1], name="labels") | {"marker": marker}],
+        traces=[_cloud(thinned(labels), thinned(densities), thinned(y[1]), name="labels") | {"marker": marker}],
         layout={
             "xaxis": axis("density (g/cm³)"),
             "yaxis": axis(y[0]),
@@ -117,12 +118,11 @@ def _coverage(
             "showlegend": False,
         },
         numbers=table(title, columns, rows),
-        note=remark,
-        n_points=len(labels),
+        note=" ".join(filter(None, (remark, share))),
     )
 
 
-def _cloud(labels: Sequence[MapPoint], x: list[float], y: list[float], name: str) -> dict[str, Any]:
+def _cloud(labels: Sequence[MapPoint], x: Sequence[float], y: Sequence[float], name: str) -> dict[str, Any]:
     """Points that say what they are under the pointer."""
     facts = [
         (

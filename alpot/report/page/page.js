@@ -48,11 +48,12 @@
     const plot = card.querySelector(".plot");
     const figure = JSON.parse(card.querySelector("script").textContent);
     const name = figure.name.replace(/[^\p{L}\p{N}]+/gu, "-").toLowerCase();
-    card.querySelector(".save").addEventListener("click", () => {
+    card.querySelector(".save").addEventListener("click", async () => {
+      await draw(plot, figure);
       const size = { width: plot.clientWidth, height: plot.clientHeight };
       Plotly.downloadImage(plot, { format: "svg", filename: name, ...size });
     });
-    return { plot, isHeavy: figure.isHeavy, show: () => draw(plot, figure) };
+    return { plot, show: () => draw(plot, figure) };
   });
 
   // ---------------------------------------------------------------------------------------------- 3-D frames
@@ -151,30 +152,22 @@
         show();
       });
     }
-    figures.push({ plot, isHeavy: false, show });
+    figures.push({ plot, show });
   }
 
   // ---------------------------------------------------------------------------------------------- when
 
-  // Figures of many thousand points fill the memory of a telephone: few are kept.
-  const MOST_HEAVY = 3;
   const drawn = new Set();
-  const heavy = [];
   const reveal = (figure) => {
     if (drawn.has(figure)) return;
     drawn.add(figure);
     figure.show();
-    if (!figure.isHeavy) return;
-    heavy.push(figure);
-    if (heavy.length > MOST_HEAVY) {
-      const oldest = heavy.shift();
-      drawn.delete(oldest);
-      Plotly.purge(oldest.plot);
-    }
   };
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {
-      if (entry.isIntersecting) reveal(figures.find((figure) => figure.plot === entry.target));
+      if (!entry.isIntersecting) continue;
+      watcher.unobserve(entry.target);
+      reveal(figures.find((figure) => figure.plot === entry.target));
     }
   }, { rootMargin: "300px" });
   figures.forEach((figure) => watcher.observe(figure.plot));

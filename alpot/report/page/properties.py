@@ -18,6 +18,8 @@ _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
 _COLUMNS = tuple((title, "") for title in (*PROPERTY_COLUMNS, "literature"))
 #: So many small plots can be taken in; the file has all.
 _HISTORIES = 24
+#: Letters of the name of a special point.
+_TICK = 8
 
 
 def properties(material: Material) -> Markup:
@@ -95,7 +97,7 @@ def curve_figure(curve: PropertyCurve) -> Figure:
     if curve.ticks:
         x_axis |= {
             "tickvals": [place for place, _ in curve.ticks],
-            "ticktext": [shown(name) for _, name in curve.ticks],
+            "ticktext": [shown(name, _TICK) for _, name in curve.ticks],
         }
         x_axis |= {"showgrid": True}
     title = f"{printable(curve.name)}, {printable(curve.system)}" if curve.system else printable(curve.name)

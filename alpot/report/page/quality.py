@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alpot.report.figures import SERIES, Figure, axis, cards, line, packed, points, shown
+from alpot.report.figures import SERIES, Figure, axis, cards, line, packed, points, shown, thinned
 from alpot.report.history import Generation
 from alpot.report.intervals import Interval, rms_interval
 from alpot.report.markup import Markup, element, join, note, row, section, table
@@ -200,16 +200,19 @@ def _parity_figure(
     )
     words += "" if correlation is None else f", correlation {correlation:.4f}"
     cloud = points(
-        x=packed(reference),
-        y=packed(predicted),
+        x=packed(thinned(reference)),
+        y=packed(thinned(predicted)),
         name="audit labels",
         marker={"size": 5, "color": SERIES[0], "opacity": 0.55},
         showlegend=False,
     )
     if texts:
-        cloud |= {"text": list(texts)}
+        cloud |= {"text": list(thinned(texts))}
     diagonal = line(ends, ends, "exact", "var(--soft)", line={"width": 1, "dash": "dot"}, hoverinfo="skip")
     square = axis(f"predicted {quantity}", scaleanchor="x", scaleratio=1, constrain="domain")
+    n_drawn = len(thinned(reference))
+    if n_drawn < len(reference):
+        remark = f"{remark} {n_drawn:,} of {len(reference):,} points are drawn.".strip()
     return Figure(
         title=title,
         description=f"Predicted against reference {quantity} of audit labels: {words}.",
@@ -217,7 +220,6 @@ def _parity_figure(
         layout={"xaxis": axis(f"reference {quantity}", constrain="domain"), "yaxis": square, "hovermode": "closest"},
         numbers=join(element("p", f"{words}."), numbers),
         note=remark,
-        n_points=len(reference),
     )
 
 
