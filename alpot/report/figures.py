@@ -67,9 +67,9 @@ def cards(figures: Sequence[Figure | None], style: str = "cards") -> Markup:
 
 
 def shown(text: object, longest: int = 60) -> str:
-    """A campaign's own words for plotly, which would read some HTML in them, and has no room for a novel."""
+    """A campaign's own words for plotly, which would read HTML and TeX in them, and has no room for a novel."""
     words = printable(text)
-    return html.escape(words if len(words) <= longest else f"{words[: longest - 1]}…")
+    return html.escape(words if len(words) <= longest else f"{words[: longest - 1]}…").replace("$", "&#36;")
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:

@@ -154,4 +154,6 @@ class EvilPortrayed(EvilStory):
         for row in summary["properties"]:
             row["literature"] = [published]
         curve = dict.fromkeys(("property", "system", "name", "x_label", "y_label"), EVIL)
-        return summary | {"curves": [curve | {"x": [0.0, 1.0], "lines": {EVIL: [0.0, 1.0]}, "ticks": [[0.0, EVIL]]}]}
+        return summary | {
+            "curves": [curve | {"x": [0.0, 1.0], "lines": {EVIL: [0.0, 1.0]}, "ticks": [[0.0, EVIL], [1.0, EVIL]]}]
+        }

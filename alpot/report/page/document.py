@@ -22,6 +22,7 @@ from alpot.store.directory import CampaignDirectory
 from alpot.store.files import publish
 
 PAGE = "index.html"
+_UNSCRIPTED = "Plots and 3-D frames need JavaScript; all numbers are in the tables."
 _CONTENTS = (
     ("health", "Health"),
     ("quality", "Quality"),
@@ -82,7 +83,7 @@ def _page(title: str, header: Markup, sections: Sequence[Markup]) -> str:
         element("a", "To the content", href="#main", class_="skip"),
         header,
         element("nav", *links, aria_label="Contents"),
-        element("noscript", element("p", "Plots and 3-D frames need JavaScript; all numbers are in the tables.")),
+        *([element("p", _UNSCRIPTED, class_="unscripted")] if scripts else []),
         element("main", *sections, id="main", tabindex="-1"),
         foot(),
         *(element("script", Markup(script)) for script in scripts),

@@ -18,8 +18,8 @@ _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
 _COLUMNS = tuple((title, "") for title in (*PROPERTY_COLUMNS, "literature"))
 #: So many small plots can be taken in; the file has all.
 _HISTORIES = 24
-#: Letters of the name of a special point.
-_TICK = 8
+#: Letters of the name of a special point, such as "U|K"; plotly cannot place the title below longer ones at the ends.
+_TICK = 5
 
 
 def properties(material: Material) -> Markup:
