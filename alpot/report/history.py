@@ -45,6 +45,7 @@ class Generation(BaseModel):
         checksum: SHA-256 of its weights, if recorded.
         elapsed_s: when it was trained, in s of running time of the campaign.
         seconds: how long the training took.
+        core_hours: that labels had cost when it was trained, in all.
         epochs: of the training, if recorded.
         errors: root-mean-square errors by name: ``train_force`` (eV/Å), ``train_energy`` (eV/atom), likewise
             ``validate_*`` and ``test_*``, as far as recorded.
@@ -63,6 +64,7 @@ class Generation(BaseModel):
     checksum: str = ""
     elapsed_s: float
     seconds: float
+    core_hours: float = 0.0
     epochs: int | None = None
     errors: dict[str, float] = {}
     audit_labels: int | None = None
@@ -286,6 +288,7 @@ class History:
             checksum=summary.checksum,
             elapsed_s=self.elapsed_s,
             seconds=seconds,
+            core_hours=self.costs.core_seconds / 3600,
             epochs=epochs if isinstance(epochs, int) else None,
             errors={name: summary.metrics[name] for name in ERRORS if name in summary.metrics},
         )

@@ -35,7 +35,8 @@ def metrics_files(status: Status, assessment: AssessmentFile | None) -> dict[str
 
 
 _GENERATION_TITLES = (
-    *("generation", "labels", "promoted", "elapsed_s", "training_s", "epochs", "audit_labels"),
+    *("generation", "labels", "promoted", "elapsed_s", "training_s", "core_hours", "epochs"),
+    "audit_labels",
     *("audit_force_eV/A", "audit_energy_eV/atom", "calibration"),
     *(f"{name}_{_UNITS[name.split('_')[1]]}" for name in ERRORS),
 )
@@ -43,7 +44,7 @@ _GENERATION_TITLES = (
 
 def _generation_row(generation: Generation) -> tuple[object, ...]:
     g = generation
-    known = (g.number, g.labels, g.promoted, g.elapsed_s, g.seconds, g.epochs, g.audit_labels)
+    known = (g.number, g.labels, g.promoted, g.elapsed_s, g.seconds, g.core_hours, g.epochs, g.audit_labels)
     return (*known, g.audit_force, g.audit_energy, g.calibration, *(g.errors.get(name) for name in ERRORS))
 
 

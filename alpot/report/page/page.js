@@ -29,7 +29,8 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: color("--soft") },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       colorway: [0, 1, 2, 3, 4, 5].map((number) => color(`--series-${number}`)),
-      margin: { l: 10, r: 10, t: 8, b: 10 }, xaxis: { ...axis(), showgrid: false }, yaxis: axis(),
+      // Labels of ticks at the ends must fit in here, or plotly cannot place the title below them.
+      margin: { l: 48, r: 28, t: 8, b: 40 }, xaxis: { ...axis(), showgrid: false }, yaxis: axis(),
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", xanchor: "left", font: { size: 12 } },
       hoverlabel: { bgcolor: color("--card"), bordercolor: color("--line"), font: { color: color("--text") } },
       hovermode: "x unified", dragmode: isCoarse ? false : "zoom",

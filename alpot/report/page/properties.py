@@ -18,7 +18,7 @@ _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
 _COLUMNS = tuple((title, "") for title in (*PROPERTY_COLUMNS, "literature"))
 #: So many small plots can be taken in; the file has all.
 _HISTORIES = 24
-#: Letters of the name of a special point, such as "U|K"; plotly cannot place the title below longer ones at the ends.
+#: Letters of the name of a special point, such as "U|K".
 _TICK = 5
 
 
