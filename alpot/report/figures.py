@@ -98,3 +98,9 @@ def line(x: Sequence[float], y: Sequence[float | None], name: str, color: str, *
     """A line with a name."""
     style = {"color": color, "width": 2} | more.pop("line", {})
     return {"type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": name, "line": style} | more
+
+
+def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], color: str) -> list[dict[str, Any]]:
+    """What lies between two lines, as a shade of their colour; without a name."""
+    quiet: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False, "opacity": 0.5, "line": {"width": 0.5}}
+    return [line(x, low, "", color, **quiet), line(x, high, "", color, fill="tonexty", **quiet)]

@@ -16,7 +16,7 @@ from alpot.store.assessment_file import (
 
 
 def assessment(
-    generation: int, *, n_audit: int = 120, n_map: int = 800, n_hard: int = 6, repeat: int = 3, text: str = ""
+    generation: int, *, n_audit: int = 120, n_map: int = 800, n_hard: int = 6, repeat: int = 2, text: str = ""
 ) -> AssessmentFile:
     """``text`` stands for every word that a campaign chooses."""
     rng = np.random.default_rng(generation)

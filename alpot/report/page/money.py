@@ -157,7 +157,8 @@ def _spending_table(spending: dict[str, Spending]) -> Markup:
 
 
 def _hours(core_seconds: float) -> str:
-    return f"{core_seconds / 3600:,.3g}" if core_seconds else NOTHING
+    hours = core_seconds / 3600
+    return NOTHING if not hours else f"{hours:,.0f}" if hours >= 99.5 else f"{hours:.3g}"
 
 
 def utilisation_figure(history: History, elapsed_s: float) -> Figure | None:

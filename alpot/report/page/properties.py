@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import cycle
 
-from alpot.report.figures import SERIES, Figure, axis, cards, line, shown
+from alpot.report.figures import SERIES, Figure, axis, band, cards, line, shown
 from alpot.report.markup import Markup, element, join, note, row, section, table
 from alpot.report.page.material import Material
 from alpot.report.property_rows import Property, PropertyCurve, Published
@@ -18,6 +18,8 @@ _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
 _COLUMNS = tuple((title, "") for title in (*PROPERTY_COLUMNS, "literature"))
 #: So many small plots can be taken in; the file has all.
 _HISTORIES = 24
+#: Generations that a small plot can mark one by one.
+_FEW = 12
 #: Letters of the name of a special point, such as "U|K".
 _TICK = 5
 
@@ -126,8 +128,9 @@ def history_figures(measured: dict[int, tuple[Property, ...]]) -> list[Figure]:
 def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int, Property]]) -> Figure:
     generations = [generation for generation, _ in rows]
     values = [entry.value for _, entry in rows]
-    spread = {"type": "data", "array": [entry.std or 0.0 for _, entry in rows], "thickness": 1, "width": 0}
-    traces = [line(generations, values, "potential", SERIES[0], mode="lines+markers", error_y=spread)]
+    low, high = ([(entry.value or 0.0) + sign * (entry.std or 0.0) for _, entry in rows] for sign in (-1, 1))
+    mode = "lines+markers" if len(rows) < _FEW else "lines"
+    traces = [*band(generations, low, high, SERIES[0]), line(generations, values, "potential", SERIES[0], mode=mode)]
     references = [entry.reference for _, entry in rows]
     if any(value is not None for value in references):
         traces.append(line(generations, references, "reference", SERIES[1], line={"dash": "dash", "width": 1.5}))
@@ -142,7 +145,7 @@ def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int,
         description=f"{title} by generation: {value_of(rows[0][1])} to {value_of(rows[-1][1])} {unit}.",
         traces=traces,
         layout={
-            "xaxis": axis("generation", dtick=1 if len(rows) < 12 else None),
+            "xaxis": axis("generation", dtick=1 if len(rows) < _FEW else None),
             "yaxis": axis(shown(unit) if unit else ""),
             "showlegend": False,
         },

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alpot.report.figures import SERIES, Figure, axis, cards, line, packed, points, shown, thinned
+from alpot.report.figures import SERIES, Figure, axis, band, cards, line, packed, points, shown, thinned
 from alpot.report.history import Generation
 from alpot.report.intervals import Interval, rms_interval
 from alpot.report.markup import Markup, element, join, note, row, section, table
@@ -139,15 +139,10 @@ def learning_figure(curve: Sequence[Epoch]) -> Figure | None:
         if not known.any():
             continue
         at, of_members = [first[n].epoch for n in chosen[known]], losses[known]
-        quiet = {"hoverinfo": "skip", "showlegend": False, "opacity": 0.5}
-        edges = [np.nanmin(of_members, 1).tolist(), np.nanmax(of_members, 1).tolist()]
-        thin = {"width": 0.5}
-        traces += [
-            line(at, edges[0], name, SERIES[number], line=thin, **quiet),
-            line(at, edges[1], name, SERIES[number], line=thin, fill="tonexty", **quiet),
-            line(at, np.nanmedian(of_members, 1).tolist(), name, SERIES[number]),
-        ]
-        last.append(row((name, f"{np.nanmedian(of_members[-1]):.3g}", f"{edges[0][-1]:.3g} to {edges[1][-1]:.3g}")))
+        low, high = np.nanmin(of_members, 1).tolist(), np.nanmax(of_members, 1).tolist()
+        traces += band(at, low, high, SERIES[number])
+        traces.append(line(at, np.nanmedian(of_members, 1).tolist(), name, SERIES[number]))
+        last.append(row((name, f"{np.nanmedian(of_members[-1]):.3g}", f"{low[-1]:.3g} to {high[-1]:.3g}")))
     return Figure(
         title="Last training",
         description=f"Training and validation loss over {len(first)} epochs, on a logarithmic scale.",
