@@ -242,6 +242,56 @@ def converge(
 
 
 @app.command()
+def validate(
+    potential: Annotated[
+        str,
+        typer.Argument(
+            metavar="POTENTIAL",
+            help="folder of a potential, campaign directory, campaign file (its reference), or a calculator, e.g. emt",
+        ),
+    ],
+    reference: Annotated[
+        str | None, typer.Option("--reference", "-r", help="likewise: what it is compared with")
+    ] = None,
+    suite: Annotated[str, typer.Option(help="which properties: quick, metal or full")] = "quick",
+    measured: Annotated[
+        list[str] | None, typer.Option("--property", "-p", help="only this property; repeat for more")
+    ] = None,
+    element: Annotated[
+        list[str] | None, typer.Option("--element", "-e", help="chemical symbol; default: those of the potential")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the results")] = Path("validation"),
+    members: Annotated[
+        bool, typer.Option(help="measure each member of the ensemble, too, for error bars; takes several times as long")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="measurements at a time; default: one for each core")
+    ] = None,
+) -> None:
+    """Measure physical properties of any potential, beside a reference and published values."""
+    from alpot.report.properties import PropertyProgress, property_view, write_property_csv
+    from alpot.subjects.validation import prepare_validation
+
+    work = prepare_validation(
+        potential,
+        output,
+        reference=reference,
+        suite=suite,
+        properties=measured or (),
+        elements=element or (),
+        members=members,
+        seed=seed,
+        workers=workers,
+    )
+    with PropertyProgress(console) as progress:
+        found = work.run(progress)
+    console.print(property_view(found))
+    written = (work.file, write_property_csv(output, found))
+    console.print(f"wrote {escape(', '.join(map(str, written)))}", soft_wrap=True)
+
+
+@app.command()
 def status(
     path: CampaignPath,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
@@ -256,6 +306,29 @@ def status(
         typer.echo(found.model_dump_json(indent=2))
     else:
         console.print(status_view(found))
+
+
+@app.command()
+def report(path: CampaignPath) -> None:
+    """Write the report of a campaign as it is now, also while it runs."""
+    from alpot.report.page import write_report
+    from alpot.store.directory import CampaignDirectory
+
+    typer.echo(write_report(CampaignDirectory.open(path)))
+
+
+@app.command()
+def serve(
+    path: CampaignPath,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where to listen; 0: wherever it is free")] = 0,
+) -> None:
+    """Show the report of a campaign live, in a browser on this machine; it is only read. Ctrl-C ends it."""
+    from alpot.report.serve import ReportServer
+    from alpot.store.directory import CampaignDirectory
+
+    with ReportServer(CampaignDirectory.open(path), port) as server, suppress(KeyboardInterrupt):
+        typer.echo(f"{server.url}\nkeep it secret; from another machine, after: {server.tunnel}")
+        server.serve_forever()
 
 
 @app.command()

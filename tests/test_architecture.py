@@ -33,6 +33,7 @@ MAY_USE = {
     "platforms": {"config", "store", "campaign"},
     "report": {"config", "config_file", "store", "campaign"},
     "subjects": {
+        "__version__",
         *("config", "config_file", "store", "potential", "structures", "reference", "exploration", "validation"),
         *("campaign", "platforms", "report"),
     },

@@ -53,6 +53,7 @@ class PolicySettings:
     force_error: float | None = None
     audit_labels: int = 2
     quiet_time: float | None = None
+    good_generations: int | None = None
     isolated_atoms: bool = False
 
     def limit(self, rule: str) -> float | None:
@@ -237,6 +238,9 @@ def _ending(state: State, settings: PolicySettings) -> Ending | None:
     if settings.quiet_time is not None and state.quiet >= settings.quiet_time:
         reason = f"generation {state.promoted} found nothing uncertain in {state.quiet:g} simulated ps"
         return Ending("quiet_time", settings.quiet_time, reason)
+    if settings.good_generations is not None and state.good_generations >= settings.good_generations:
+        reason = f"all properties were within tolerance in {state.good_generations} generations in a row"
+        return Ending("good_generations", settings.good_generations, reason)
     return None
 
 
@@ -305,6 +309,8 @@ def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
     spec = {
         "generation": generation,
         "incumbent": state.promoted,
+        "shards": len(dataset.training.shards),
+        "labels": len(dataset.training.loose),
         "audit_shards": len(dataset.audit.shards),
         "audit_labels": len(dataset.audit.loose),
         "refused": len(dataset.refused),

@@ -27,5 +27,6 @@ def policy_settings(campaign: Campaign, platform: Platform) -> PolicySettings:
         force_error=campaign.stopping.force_error,
         audit_labels=campaign.stopping.audit_labels,
         quiet_time=campaign.stopping.quiet_time,
+        good_generations=campaign.stopping.good_generations,
         isolated_atoms=campaign.reference.wants_isolated_atoms,
     )

@@ -61,6 +61,7 @@ class State:
         promotions: all that were promoted, as far as their potentials still exist.
         assessment: of the promoted generation.
         final_assessed: the generation whose properties were evaluated.
+        good_generations: how many generations in a row, up to the last one, had all properties within tolerance.
         obstacle: class and message of a failed label that no other label can escape.
         disk_full: message of a task that found no space for what it had done.
         training_failure: why training was given up.
@@ -92,6 +93,7 @@ class State:
     promotions: list[int] = field(default_factory=list)
     assessment: AssessSummary | None = None
     final_assessed: int | None = None
+    good_generations: int = 0
 
     obstacle: tuple[FailureClass, str] | None = None
     disk_full: str = ""
@@ -299,6 +301,7 @@ class State:
             self.assessment = summary
             return
         self.unassessed = None
+        self.good_generations = self.good_generations + 1 if summary.is_good else 0
         if summary.promote:
             self.promoted = summary.generation
             self.promotions.append(summary.generation)

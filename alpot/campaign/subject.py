@@ -1,4 +1,4 @@
-"""What a campaign learns, seen from the campaign: five kinds of task, and what each one reports.
+"""What a campaign learns, seen from the campaign: six kinds of task, and what each one reports.
 
 The campaign decides *when* something is explored, labelled, scored, trained or assessed; the subject knows *how*. What
 the campaign asks is the task's ``spec``; what it hears is a small summary, checked here before it becomes a fact.
@@ -14,9 +14,10 @@ train      ``generation``: the new one; ``parent``: the promoted one or None; ``
            ``labels``: keys of those that are not in a shard; ``audit_labels``: keys of labels for the audit that are
            not in a shard (to be compacted, never to be trained on); ``unseen``: how many labels are new;
            ``refused``: keys not to be trained on; ``apart_labels``: keys of the labels that are kept apart
-assess     ``generation``; ``incumbent``: the promoted one or None; ``audit_shards``, ``audit_labels``: the audit
-           labels, like those to train on; ``unseen``; ``refused``; ``apart_labels``; ``final``: also evaluate
-           properties
+assess     ``generation``; ``incumbent``: the promoted one or None; ``shards``, ``labels``: labels to train on, for the
+           report; ``audit_shards``, ``audit_labels``: the audit labels, likewise; ``unseen``; ``refused``;
+           ``apart_labels``; ``final``: also evaluate properties
+measure    what is measured with which calculator; of `alpot validate` alone, no campaign asks for it
 =========  ==================================================================================================
 
 Paths in summaries are relative to the campaign directory.
@@ -45,6 +46,7 @@ class Kind(StrEnum):
     SCORE = "score"
     TRAIN = "train"
     ASSESS = "assess"
+    MEASURE = "measure"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +190,21 @@ class AssessSummary(Summary):
     audit_labels: int = 0
     refused: dict[str, str] = Field(default_factory=dict, description="audit labels that are wrong: why, by key")
     calibration: float | None = None
-    properties: list[dict[str, Any]] = Field(default_factory=list)
+    properties: list[dict[str, Any]] = Field(
+        default_factory=list, description="rows of the table of physical properties, see ``PropertyRow``"
+    )
+
+    @property
+    def is_good(self) -> bool:
+        """Whether properties were judged, and all of them are within tolerance."""
+        verdicts = [row["ok"] for row in self.properties if row.get("ok") is not None]
+        return bool(verdicts) and all(verdicts)
+
+
+class MeasureSummary(Summary):
+    """One property, measured with one calculator."""
+
+    outcome: dict[str, Any] = Field(description="what was measured, or why nothing was: see ``Outcome``")
 
 
 SUMMARIES: dict[Kind, type[Summary]] = {
@@ -197,4 +213,5 @@ SUMMARIES: dict[Kind, type[Summary]] = {
     Kind.SCORE: ScoreSummary,
     Kind.TRAIN: TrainSummary,
     Kind.ASSESS: AssessSummary,
+    Kind.MEASURE: MeasureSummary,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alpot.config.assessment import Assessment
 from alpot.config.exploration import Exploration
@@ -31,3 +31,12 @@ class Campaign(Table):
     assessment: Assessment = Assessment()
     stopping: Stopping = Stopping()
     resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _properties_to_stop_for(self) -> Campaign:
+        if self.stopping.good_generations is not None and not self.assessment.is_judged:
+            raise ValueError(
+                "stopping.good_generations needs assessment.each_generation, the properties that are looked at, and"
+                " assessment.compare_reference = true, what they are compared with"
+            )
+        return self

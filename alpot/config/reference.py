@@ -36,8 +36,8 @@ class Reference(Table):
     """Where truth comes from."""
 
     code: str = Field(
-        description="name of a reference calculator (espresso, gpaw, cp2k, abinit, vasp, orca; emt, lj, eam, ani; or"
-        ' one of an installed plug-in), or the import path of any ASE calculator, e.g. "ase.calculators.emt:EMT"'
+        description="name of a reference calculator (espresso, gpaw, cp2k, abinit, vasp, orca; emt, lj, eam, ani, zbl;"
+        ' or one of an installed plug-in), or the import path of any ASE calculator, e.g. "ase.calculators.emt:EMT"'
     )
     dft: Dft | None = Field(None, description="for espresso, gpaw, cp2k, abinit, vasp and orca: the level of theory")
     arguments: dict[str, Any] = Field(

@@ -19,6 +19,12 @@ class Stopping(Table):
     quiet_time: Positive | None = Field(
         None, description="stop when the promoted generation found nothing uncertain in this many simulated ps"
     )
+    good_generations: int | None = Field(
+        None,
+        ge=1,
+        description="stop when all properties of assessment.each_generation were within tolerance of the reference for"
+        " this many generations in a row",
+    )
     max_failures: int = Field(
         50, ge=0, description="failure budget: tasks that may fail for good before the campaign stops"
     )

@@ -18,6 +18,7 @@ _HOME = {
     Kind.SCORE: "train",
     Kind.TRAIN: "train",
     Kind.ASSESS: "train",
+    Kind.MEASURE: "label",  # the reference may be measured, too
 }
 NAMES = tuple(_INSTEAD)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from alpot.errors import PotentialError
 from alpot.potential.kernels import Geometry
+from alpot.potential.pair_repulsion import PairRepulsion
 
 #: What calculators raise where a frame is beyond them. Missing programs, files and elements are other errors: they are
 #: no property of the frame, and are passed on.
@@ -184,8 +185,16 @@ def _lj(arguments: Any) -> Callable[[], BaseCalculator] | None:
     return None
 
 
+def _zbl(arguments: Any) -> Callable[[], BaseCalculator] | None:
+    return PairRepulsion if arguments == {} else None
+
+
 #: By code and version of the settings, see ``alpot.reference``.
-_BUILT_IN: Mapping[str, Callable[[Any], Callable[[], BaseCalculator] | None]] = {"emt 1": _emt, "lj 1": _lj}
+_BUILT_IN: Mapping[str, Callable[[Any], Callable[[], BaseCalculator] | None]] = {
+    "emt 1": _emt,
+    "lj 1": _lj,
+    "zbl 1": _zbl,
+}
 
 
 def _as_answer(results: Mapping[str, Any], n_atoms: int) -> BaselineAnswer | None:

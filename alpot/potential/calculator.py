@@ -80,8 +80,8 @@ class AlpotCalculator(Calculator):
             device: where to compute, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
             mean_forces_only: leave out the forces of the members and their deviation; about a third less time.
             skin: Å added to the cutoff, so that neighbor pairs serve several steps.
-            baseline: the ASE calculator to which the potential is the correction, as its card says; EMT and
-                Lennard-Jones are known and need not be given.
+            baseline: the ASE calculator to which the potential is the correction, as its card says; EMT,
+                Lennard-Jones and ZBL are known and need not be given.
 
         Raises:
             PotentialError: the folder is not a potential, or is damaged, or needs a baseline that is not given.
@@ -89,6 +89,14 @@ class AlpotCalculator(Calculator):
         ensemble, card = load_potential(Path(path), baseline)
         ensemble = ensemble.to(device=device, dtype=getattr(torch, dtype))
         return cls(ensemble, card, mean_forces_only=mean_forces_only, skin=skin)
+
+    def members(self) -> list[AlpotCalculator]:
+        """Each member of the ensemble as a calculator of its own: what the members say of a property is its error bar.
+
+        A single member has no deviation: its results have no ``energy_std`` and no ``forces_std``.
+        """
+        skin = self._search.skin
+        return [AlpotCalculator(self.ensemble.member(i), self.card, skin=skin) for i in range(self.ensemble.n_members)]
 
     def calculate(
         self,
@@ -123,12 +131,14 @@ class AlpotCalculator(Calculator):
             "energy": float(energies.mean()),
             "free_energy": float(energies.mean()),
             "forces": result.forces.mean(axis=0),
-            "energy_std": float(energies.std(ddof=1)),
             "energy_members": energies,
         }
+        is_alone = self.ensemble.n_members == 1
+        if not is_alone:
+            self.results["energy_std"] = float(energies.std(ddof=1))
         if np.isfinite(result.atom_energies).all():
             self.results["energies"] = result.atom_energies.mean(axis=0)
-        if not self.mean_forces_only:
+        if not (self.mean_forces_only or is_alone):
             self.results["forces_std"] = result.forces.std(axis=0, ddof=1)
             self.results["forces_members"] = result.forces
         if frame.cell.rank == 3 and np.isfinite(result.virials).all():

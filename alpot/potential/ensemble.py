@@ -151,6 +151,16 @@ class Ensemble(nn.Module):
         """Å; atoms farther apart do not see each other."""
         return self.aev.radial_cutoff
 
+    def member(self, index: int) -> Ensemble:
+        """One member as an ensemble of its own; it shares the baseline, and no weights."""
+        alone = Ensemble(self.elements, self.aev, 1, self.hidden, self.activation).to(self.device, self.dtype)
+        networks = {name for name, _ in self.named_parameters()}
+        state = self.state_dict()
+        alone.load_state_dict({n: t[index : index + 1] if n in networks else t for n, t in state.items()})
+        alone.self_energies = self.self_energies.copy()
+        alone.baseline = self.baseline
+        return alone
+
     def species(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n_atoms,) element indices.
 

@@ -124,7 +124,8 @@ def load_potential(folder: Path, baseline: Baseline | BaseCalculator | None = No
     Args:
         folder: of the potential.
         baseline: to which it is the correction, as its card says: a level of theory, which must be that of the card, or
-            an ASE calculator, which is taken at its word. Not needed where it is EMT or Lennard-Jones.
+            an ASE calculator, which is taken at its word. Not needed where it is EMT, Lennard-Jones or
+            ZBL.
 
     Raises:
         PotentialError: the folder is neither, or it is damaged, or its baseline is missing or another one.

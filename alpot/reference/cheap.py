@@ -154,8 +154,8 @@ def open_cheap(settings: Reference, *, base_directory: Path) -> CheapLevel | Non
     if cheap.code in DFT_CODES and "baseline" in cheap.use:
         raise ConfigError(
             f"reference.cheap.code = {cheap.code!r}: a density-functional code cannot be a baseline, for each step of"
-            ' each walker would be a calculation of its own; use = ["screen"], or choose emt, lj, eam, ani or another'
-            " ASE calculator"
+            ' each walker would be a calculation of its own; use = ["screen"], or choose emt, lj, eam, ani, zbl or'
+            " another ASE calculator"
         )
     named = Reference(code=cheap.code, dft=cheap.dft, arguments=cheap.arguments, time_limit=settings.time_limit)
     with _named():

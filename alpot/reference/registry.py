@@ -31,6 +31,7 @@ BUILT_IN = {
     "lj": "alpot.reference.lj:open_lj",
     "eam": "alpot.reference.eam:open_eam",
     "ani": "alpot.reference.ani:open_ani",
+    "zbl": "alpot.reference.zbl:open_zbl",
 }
 
 #: Density-functional codes: subclasses of ``DftCode``; their modules are imported when they are asked for.

@@ -25,7 +25,7 @@ from alpot.campaign.subject import (
     TrainSummary,
 )
 from alpot.report.costs import Costs
-from alpot.report.property_rows import Property, PropertyCurve
+from alpot.report.property_rows import Property
 from alpot.report.spending import Spending
 from alpot.report.utilisation import Utilisation
 from alpot.store.ledger import Event
@@ -149,7 +149,6 @@ class History:
         recent_failures: the last of them.
         measured: rows of the table of properties of each generation that was measured.
         properties_of: the last of these.
-        curves: of that one.
         costs: of label calculations.
         spending: the same by the reason of the candidate.
         utilisation: when tasks ran.
@@ -172,7 +171,6 @@ class History:
     recent_failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES_SHOWN))
     measured: dict[int, tuple[Property, ...]] = field(default_factory=dict)
     properties_of: int | None = None
-    curves: tuple[PropertyCurve, ...] = ()
     costs: Costs = field(default_factory=Costs)
     spending: dict[str, Spending] = field(default_factory=dict)
     utilisation: Utilisation = field(default_factory=Utilisation)
@@ -297,8 +295,6 @@ class History:
         if summary.properties:
             self.properties_of = summary.generation
             self.measured[summary.generation] = tuple(Property.model_validate(row) for row in summary.properties)
-            curves = (summary.model_extra or {}).get("curves", ())
-            self.curves = tuple(PropertyCurve.model_validate(curve) for curve in curves)
         before = self.generations[summary.generation]
         self.generations[summary.generation] = before.model_copy(
             update={

@@ -12,21 +12,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from alpot.report.history import ERRORS, Generation
-from alpot.report.property_rows import PropertyCurve
 from alpot.report.status import Status
 from alpot.store.assessment_file import AssessmentFile, AuditFrame
+from alpot.store.property_file import PropertyFile
 
 _UNITS = {"force": "eV/A", "energy": "eV/atom"}
 #: A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def metrics_files(status: Status, assessment: AssessmentFile | None) -> dict[str, str]:
+def metrics_files(status: Status, assessment: AssessmentFile | None, properties: PropertyFile | None) -> dict[str, str]:
     """Content of each file by its name; those that would be empty have their titles at least."""
     return {
         "generations.csv": _csv(_GENERATION_TITLES, map(_generation_row, status.generations)),
         "properties.csv": _csv(_PROPERTY_TITLES, _property_rows(status)),
-        "curves.csv": _csv(_CURVE_TITLES, _curve_rows(status.curves)),
+        "curves.csv": _csv(_CURVE_TITLES, _curve_rows(properties)),
         "labels_by_reason.csv": _csv(_SPENDING_TITLES, _spending_rows(status)),
         "audit_frames.csv": _csv(_AUDIT_TITLES, map(_audit_row, assessment.audit if assessment else ())),
         "failures.csv": _csv(("task", "class", "attempts"), _failure_rows(status)),
@@ -49,32 +49,39 @@ def _generation_row(generation: Generation) -> tuple[object, ...]:
 
 
 _PROPERTY_TITLES = (
-    *("generation", "property", "system", "name", "unit", "value", "std", "reference", "difference", "tolerance"),
-    *("ok", "error"),
+    *("generation", "property", "system", "name", "unit", "value", "std", "noise", "uncertainty"),
+    *("reference", "difference", "tolerance", "ok", "error"),
 )
 
 
 def _property_rows(status: Status) -> Iterator[tuple[object, ...]]:
     for generation, rows in status.properties_by_generation.items():
         for row in rows:
-            values = (row.value, row.std, row.reference, row.difference, row.tolerance, row.ok, row.error)
+            values = (
+                row.value,
+                row.std,
+                row.noise,
+                row.uncertainty,
+                row.reference,
+                row.difference,
+                row.tolerance,
+                row.ok,
+                row.error,
+            )
             yield (generation, row.property, row.system, row.name, row.unit, *values)
 
 
 _CURVE_TITLES = ("property", "system", "name", "of", "line", "x_label", "y_label", "x", "y")
 
 
-def _curve_rows(curves: Sequence[PropertyCurve]) -> Iterator[tuple[object, ...]]:
-    for curve in curves:
-        sides = (
-            ("potential", curve.x, curve.lines),
-            ("reference", curve.reference_x or curve.x, curve.reference_lines),
-        )
-        for side, x, lines in sides:
-            for name, values in lines.items():
-                for at, value in zip(x, values, strict=False):
+def _curve_rows(properties: PropertyFile | None) -> Iterator[tuple[object, ...]]:
+    for result in properties.results if properties else ():
+        for side, curves in (("potential", result.curves), ("reference", result.reference_curves)):
+            for curve in curves:
+                for name, values in curve.lines.items():
                     labels = (side, name, curve.x_label, curve.y_label)
-                    yield (curve.property, curve.system, curve.name, *labels, at, value)
+                    for at, value in zip(curve.x, values, strict=False):
+                        yield (result.property, result.system, curve.name, *labels, at, value)
 
 
 _SPENDING_TITLES = ("reason", "labels", "core_hours", "rejected", "failed_attempts", "failed_core_hours")

@@ -20,7 +20,7 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.report.costs import Prediction
 from alpot.report.history import Failure, Generation, History
-from alpot.report.property_rows import Property, PropertyCurve
+from alpot.report.property_rows import Property
 from alpot.report.spending import Spending
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
@@ -168,7 +168,6 @@ class Status(Part):
         properties: of the last potential that was measured.
         properties_of: the generation that they belong to.
         properties_by_generation: the same rows of each generation that was measured.
-        curves: of the last potential that was measured.
     """
 
     name: str
@@ -198,7 +197,6 @@ class Status(Part):
     properties: tuple[Property, ...]
     properties_of: int | None
     properties_by_generation: dict[int, tuple[Property, ...]]
-    curves: tuple[PropertyCurve, ...]
 
 
 def campaign_status(directory: CampaignDirectory) -> Status:
@@ -258,7 +256,6 @@ def describe(
         properties=history.measured.get(history.properties_of or 0, ()),
         properties_of=history.properties_of,
         properties_by_generation=dict(history.measured),
-        curves=history.curves,
     )
 
 

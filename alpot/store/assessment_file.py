@@ -6,9 +6,10 @@ capped, and what is a random share of more says so. Units are eV, Å, K and g/cm
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from alpot.errors import StorageError
 from alpot.store.directory import CampaignDirectory
@@ -130,6 +131,24 @@ class HardFrame(Part):
     atom_errors: list[float]
 
 
+def _columns(rows: Sequence[Part]) -> dict[str, list[Any]]:
+    return {name: [getattr(row, name) for row in rows] for name in type(rows[0]).model_fields} if rows else {}
+
+
+def _rows(value: Any) -> Any:
+    """Entries from their columns; whatever else there is goes on to validation."""
+    if not isinstance(value, dict):
+        return value
+    if not all(isinstance(column, list) for column in value.values()):
+        raise ValueError("a column is not a list")
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
+
+
+_Entry = TypeVar("_Entry", bound=Part)
+#: A list of equal parts, whose names stand only once in the file: half its size.
+Table = Annotated[list[_Entry], BeforeValidator(_rows), PlainSerializer(_columns, when_used="json")]
+
+
 class AssessmentFile(Part):
     """What one assessment saw.
 
@@ -144,10 +163,10 @@ class AssessmentFile(Part):
     """
 
     generation: int
-    audit: list[AuditFrame] = []
+    audit: Table[AuditFrame] = []
     force_parity: ForceParity = ForceParity()
     sigma_bins: list[SigmaBin] = []
-    map: Annotated[list[MapPoint], Field(max_length=MAX_MAP)] = []
+    map: Annotated[Table[MapPoint], Field(max_length=MAX_MAP)] = []
     map_total: int | None = None
     hard: Annotated[list[HardFrame], Field(max_length=MAX_HARD)] = []
 

@@ -100,6 +100,15 @@ class CampaignDirectory:
         """What the assessment of a generation saw, for the report."""
         return self.path / "assessments" / f"gen-{generation:04d}.json"
 
+    def properties_path(self, generation: int) -> Path:
+        """The physical properties of a generation."""
+        return self.path / "properties" / f"gen-{generation:04d}.json"
+
+    @property
+    def measurements(self) -> Path:
+        """The folder of single measurements, so that none is made twice."""
+        return self.path / "measurements"
+
     def task_path(self, kind: str, task_id: str) -> Path:
         """The folder in which a task works."""
         return self.path / "tasks" / _name(kind) / _name(task_id)

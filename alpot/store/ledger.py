@@ -156,6 +156,11 @@ class Ledger:
         self._last = (seq, chain)
         return seq
 
+    @property
+    def last_event(self) -> int:
+        """Number of the last event, as of when the ledger was opened, or of what was read or appended since."""
+        return self._last[0]
+
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events with numbers above ``after``, in order; those recorded while iterating included."""
         chain = self._chain_of(after)

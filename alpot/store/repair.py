@@ -36,6 +36,7 @@ _VERIFIERS: dict[str, Verifier] = {
     "tasks/*/*/checkpoint-*.h5": partial(verify, kind="checkpoint"),
     "tasks/*/*/result.json": verify_json,
     "models/*/*.json": verify_json,
+    "assessments/*.json": verify_json,
     "dataset/*.json": verify_json,
     "labelling.json": verify_json,
 }

@@ -24,12 +24,14 @@ class AuditErrors:
     Attributes:
         force_squares: (n_frames,) mean square error of the force components, (eV/Å)².
         energy_errors: (n_frames,) eV/atom.
+        forces: (n_atoms, 3) of the ensemble's mean, eV/Å.
         predicted: (n_atoms,) σ_F,i, eV/Å.
         actual: (n_atoms,) norm of the force error, eV/Å.
     """
 
     force_squares: NDArray[np.float64]
     energy_errors: NDArray[np.float64]
+    forces: NDArray[np.float64]
     predicted: NDArray[np.float64]
     actual: NDArray[np.float64]
 
@@ -56,12 +58,13 @@ class AuditErrors:
 
 def audit_errors(ensemble: Ensemble, labels: Sequence[Label]) -> AuditErrors:
     """Compare the ensemble's mean with labels."""
-    squares, energies, predicted, actual = [], [], [], []
+    squares, energies, forces, predicted, actual = [], [], [], [], []
     for begin in range(0, len(labels), _FRAMES_PER_BATCH):
         chunk = labels[begin : begin + _FRAMES_PER_BATCH]
         batch = Batch.from_atoms([label.atoms for label in chunk])
         result = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
-        misfit = result.forces.mean(axis=0) - np.concatenate([label.forces for label in chunk])
+        forces.append(result.forces.mean(axis=0))
+        misfit = forces[-1] - np.concatenate([label.forces for label in chunk])
         squares += [float(np.square(part).mean()) for part in np.split(misfit, batch.offsets[1:-1])]
         truth = np.array([label.energy for label in chunk])
         energies += list((result.energies.mean(axis=0) - truth) / batch.counts)
@@ -71,6 +74,7 @@ def audit_errors(ensemble: Ensemble, labels: Sequence[Label]) -> AuditErrors:
     return AuditErrors(
         force_squares=np.array(squares),
         energy_errors=np.array(energies),
+        forces=np.concatenate(forces or [np.zeros((0, 3))]),
         predicted=np.concatenate(predicted or empty),
         actual=np.concatenate(actual or empty),
     )

@@ -15,7 +15,7 @@ from alpot.errors import ConfigError
 MAY_CHANGE: Mapping[str, str] = {
     "stopping": "when it ends, not what it finds",
     "resources": "where the work runs and how much of it at a time; which task ends first is never certain anyway",
-    "assessment": "what is measured of the potential at the end; nothing is learned from it",
+    "assessment": "what is measured of the potentials, and whether that holds one back; labels stay what they are",
     "reference.time_limit": "a label that is finished is the same, however long it was allowed to take",
     "reference.attempts": "an attempt that succeeds is the same as the first",
     "reference.isolated_atoms": "nothing is learned from them",

@@ -24,6 +24,9 @@ from alpot.store.ledger import LabelRow
 from alpot.structures import is_isolated_atom
 from alpot.subjects.training_data import LABELS_PER_SHARD
 
+#: How the names of shards of labels that were brought along begin.
+_STEM = "imported"
+
 
 def import_labels(directory: CampaignDirectory, config: Campaign) -> ImportedLabels | None:
     """The labels that were brought into a campaign; copies those of ``material.initial_labels`` the first time.
@@ -99,8 +102,8 @@ def store_labels(directory: CampaignDirectory, labels: Division, origin: Mapping
         labels: what to copy: into shards, and those apart into files of their own.
         origin: what is worth knowing of where they come from.
     """
-    to_train = list(_store(directory, "imported", labels.training))
-    held_out = list(_store(directory, "imported-audit", labels.audit))
+    to_train = list(_store(directory, _STEM, labels.training))
+    held_out = list(_store(directory, f"{_STEM}-audit", labels.audit))
     content = {
         "rows": [asdict(row) for row in (*to_train, *held_out)],
         "apart": [asdict(row) for row in _store_apart(directory, labels.apart)],
@@ -119,6 +122,11 @@ def _store(directory: CampaignDirectory, stem: str, labels: Iterable[Label]) -> 
         checksum = write_shard(path, batch)
         yield from (LabelRow(key=label.key, path=directory.relative(path), checksum=checksum) for label in batch)
         number += 1
+
+
+def is_imported(shard: str) -> bool:
+    """Whether a shard (its path inside the campaign) holds labels that were brought along."""
+    return Path(shard).name.startswith(_STEM)
 
 
 def _store_apart(directory: CampaignDirectory, labels: Iterable[Label]) -> Iterator[LabelRow]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,12 +20,11 @@ import torch
 from ase import Atoms
 
 from alpot.campaign.subject import Assignment, Kind
-from alpot.config import Campaign
+from alpot.config import Campaign, PropertyName
 from alpot.config_file import read_campaign
 from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
 from alpot.exploration.uncertainty import force_deviation
-from alpot.exploration.walker import Snapshot
 from alpot.potential.baseline import Baseline
 from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
@@ -36,18 +35,24 @@ from alpot.potential.residuals import Residuals
 from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
 from alpot.reference import level_of_theory, open_cheap, open_reference
+from alpot.store.assessment_file import write_assessment_file
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
 from alpot.store.labels import Label, label_key
+from alpot.store.measurements import Measurements
+from alpot.store.property_file import PropertyFile, read_property_file, write_property_file
 from alpot.structures import draw_start, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.configuration_map import known_labels
+from alpot.subjects.discovery import provenance_of
 from alpot.subjects.isolated_atoms import isolated_energies
 from alpot.subjects.label_task import Method, make_label, read_candidate
+from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
-from alpot.validation.suite import validate
+from alpot.validation.suite import Specimen, validate
 
 #: Waiting candidates that are evaluated together.
 _SCORED_FRAMES_PER_BATCH = 16
@@ -95,6 +100,8 @@ class InteratomicSubject:
                 return self._train(assignment)
             case Kind.ASSESS:
                 return self._assess(spec)
+            case Kind.MEASURE:
+                raise NotImplementedError("a campaign measures properties when it assesses a generation")
 
     def _rng(self, assignment: Assignment) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, zlib.crc32(assignment.task_id.encode()), assignment.draw])
@@ -170,7 +177,7 @@ class InteratomicSubject:
         for snapshot, reason, audit in ((report.audit, "audit", True), (report.found, report.ending.value, False)):
             if snapshot is not None:
                 score = self._urgency(snapshot.mean_error, snapshot.max_error)
-                yield _Found(snapshot.atoms, score, reason, audit, _provenance(snapshot, walker, generation))
+                yield _Found(snapshot.atoms, score, reason, audit, provenance_of(snapshot, walker, generation))
 
     def _urgency(self, mean_error: float, max_error: float) -> float:
         """Expected force error relative to what the user accepts; above 1 the frame is uncertain."""
@@ -345,9 +352,16 @@ class InteratomicSubject:
         # Those that were still being computed when the training began are known now.
         isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
         self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
+        known = known_labels(self.directory, spec, refused)
+        write_assessment_file(self.directory, portrait(generation, ensemble, labels, errors, known))
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
+        wanted = self.config.assessment
+        names = wanted.properties if spec["final"] else wanted.each_generation
+        properties = self._properties(generation, names) if names else []
+        if wanted.hold_back and promote and incumbent not in (None, generation):
+            promote = not self._lost(properties, incumbent)
         return {
             "generation": generation,
             "promote": promote,
@@ -356,8 +370,16 @@ class InteratomicSubject:
             "audit_labels": len(labels),
             "refused": refused,
             "calibration": errors.calibration,
-            "properties": self._properties(generation) if spec["final"] else [],
+            "properties": properties,
         }
+
+    def _lost(self, properties: Sequence[Mapping[str, Any]], incumbent: int) -> list[str]:
+        """Names of properties that are out of tolerance and were within it for the promoted generation."""
+        path = self.directory.properties_path(incumbent)
+        before = (
+            {(row.system, row.name) for row in read_property_file(path).rows if row.ok} if path.is_file() else set()
+        )
+        return [row["name"] for row in properties if row["ok"] is False and (row["system"], row["name"]) in before]
 
     def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> None:
         """Write what was measured onto the generation's card."""
@@ -366,19 +388,30 @@ class InteratomicSubject:
         changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
         save_potential(self.directory.model_path(generation), ensemble, changed)
 
-    def _properties(self, generation: int) -> list[dict[str, Any]]:
-        settings = self.config.assessment
+    def _properties(self, generation: int, names: Sequence[PropertyName]) -> list[dict[str, Any]]:
+        """Measure properties of a generation; their curves are in its file, the table is for the ledger."""
         model = self.directory.model_path(generation)
         calculator = AlpotCalculator.load(model, device=self.device, baseline=self.baseline)
-        reference = self.reference.calculator(self.scratch) if settings.compare_reference else None
-        rows = validate(
-            calculator,
+        potential = Specimen(calculator=calculator, identity=sha256(model / WEIGHTS))
+        reference = None
+        if self.config.assessment.compare_reference:
+            reference = Specimen(calculator=self.reference.calculator(self.scratch), identity=self.level)
+        results = validate(
+            potential,
             self.config.material.elements,
-            settings.properties,
-            reference_calculator=reference,
+            names,
+            reference=reference,
             seed=self.config.seed,
+            measurements=Measurements(self.directory.measurements),
         )
-        return [asdict(row) for row in rows]
+        found = PropertyFile(
+            potential=f"generation {generation}",
+            reference=self.reference.name if reference else "",
+            provenance={"potential": potential.identity, "level_of_theory": self.level},
+            results=tuple(results),
+        )
+        write_property_file(self.directory.properties_path(generation), found)
+        return [row.model_dump(mode="json") for row in found.rows]
 
 
 def device_of(config: Campaign) -> str:
@@ -387,20 +420,6 @@ def device_of(config: Campaign) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
-
-
-def _provenance(snapshot: Snapshot, walker: int, generation: int) -> dict[str, Any]:
-    """Where a frame comes from."""
-    return {
-        "start": snapshot.atoms.info.get("start", ""),
-        "walker": walker,
-        "generation": generation,
-        "time_ps": snapshot.time,
-        "temperature_K": snapshot.temperature,
-        "density_g_per_cm3": snapshot.density,
-        "mean_force_error": snapshot.mean_error,
-        "max_force_error": snapshot.max_error,
-    }
 
 
 def _hash_of(labels: list[Label]) -> str:

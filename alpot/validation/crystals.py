@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
 from ase.data import atomic_numbers, covalent_radii, reference_states
-from numpy.typing import NDArray
 
-Structure = Literal["fcc", "bcc", "hcp", "sc", "diamond"]
+from alpot.validation.prototypes import IDEAL_C_OVER_A, PROTOTYPES, Structure, unit_cell
 
-#: Atoms in the cubic cell whose edge is the lattice constant (for hcp: in the hexagonal cell).
-_ATOMS_PER_CELL: dict[Structure, int] = {"fcc": 4, "bcc": 2, "hcp": 2, "sc": 1, "diamond": 8}
+__all__ = [
+    "IDEAL_C_OVER_A",
+    "Structure",
+    "build_crystal",
+    "build_supercell",
+    "lattice_constant",
+    "preferred_structure",
+    "start_volume",
+]
 
-#: c/a of close-packed spheres.
-IDEAL_C_OVER_A = float(np.sqrt(8 / 3))
+#: Those of the structures that are the ground state of an element and simple enough to examine all properties in.
+_PREFERRED: tuple[Structure, ...] = ("fcc", "bcc", "hcp", "sc", "diamond")
 
 
 def preferred_structure(element: str) -> Structure:
@@ -26,7 +31,7 @@ def preferred_structure(element: str) -> Structure:
     potential and its reference can be compared, though not their ground state.
     """
     symmetry = _reference_state(element).get("symmetry")
-    return symmetry if symmetry in _ATOMS_PER_CELL else "fcc"
+    return symmetry if symmetry in _PREFERRED else "fcc"
 
 
 def _reference_state(element: str) -> Any:
@@ -38,38 +43,42 @@ def start_volume(element: str) -> float:
     structure = preferred_structure(element)
     state = _reference_state(element)
     if state.get("symmetry") == structure:
-        a, c_over_a = state["a"], state.get("c/a", IDEAL_C_OVER_A)
-        cell_volume = a**3 * (np.sqrt(3) / 2 * c_over_a if structure == "hcp" else 1.0)
-        return float(cell_volume / _ATOMS_PER_CELL[structure])
+        c_over_a = state.get("c/a", PROTOTYPES[structure].c_over_a)
+        return float(state["a"] ** 3 * _volume_per_cube(structure, c_over_a))
     # fcc spheres that touch at the covalent distance: V = d³/√2.
     return float((2 * covalent_radii[atomic_numbers[element]]) ** 3 / np.sqrt(2))
 
 
-def lattice_constant(
-    structure: Structure, volume: NDArray[np.float64] | float, c_over_a: float = IDEAL_C_OVER_A
-) -> NDArray[np.float64]:
-    """Edge a in Å of the cubic (or hexagonal) cell with this volume per atom in Å³; elementwise."""
-    cell_volume = _ATOMS_PER_CELL[structure] * np.asarray(volume)
-    return np.cbrt(cell_volume / (np.sqrt(3) / 2 * c_over_a)) if structure == "hcp" else np.cbrt(cell_volume)
+def lattice_constant(structure: Structure, volume: float, c_over_a: float | None = None) -> float:
+    """Edge a in Å of the conventional cell with this volume per atom in Å³; c/a as in :func:`build_crystal`."""
+    return float(np.cbrt(volume / _volume_per_cube(structure, c_over_a)))
 
 
-def build_crystal(element: str, structure: Structure, volume: float, c_over_a: float = IDEAL_C_OVER_A) -> Atoms:
+def _volume_per_cube(structure: Structure, c_over_a: float | None) -> float:
+    """Volume per atom over a³."""
+    cell = unit_cell(structure, "primitive")
+    return cell.get_volume() / len(cell) * _shape(structure, c_over_a)
+
+
+def _shape(structure: Structure, c_over_a: float | None) -> float:
+    prototype = PROTOTYPES[structure]
+    return prototype.c_over_a if c_over_a is None or prototype.family == "cubic" else c_over_a
+
+
+def build_crystal(element: str, structure: Structure, volume: float, c_over_a: float | None = None) -> Atoms:
     """Primitive cell of a crystal.
 
     Args:
         element: chemical symbol.
         structure: prototype.
         volume: per atom, Å³.
-        c_over_a: of hcp; not used for the others.
+        c_over_a: the prototype's by default; not used for cubic ones.
     """
-    a = float(lattice_constant(structure, volume, c_over_a))
-    if structure == "hcp":
-        return bulk(element, "hcp", a=a, c=a * c_over_a)
-    return bulk(element, structure, a=a)
+    return _scaled(unit_cell(structure, "primitive"), element, structure, volume, c_over_a)
 
 
 def build_supercell(
-    element: str, structure: Structure, volume: float, minimum_atoms: int, c_over_a: float = IDEAL_C_OVER_A
+    element: str, structure: Structure, volume: float, minimum_atoms: int, c_over_a: float | None = None
 ) -> Atoms:
     """The most compact block of right-angled cells with at least so many atoms, e.g. 108 for fcc and 100.
 
@@ -77,16 +86,19 @@ def build_supercell(
         element, structure, volume, c_over_a: as in :func:`build_crystal`.
         minimum_atoms: lower bound of the number of atoms.
     """
-    a = float(lattice_constant(structure, volume, c_over_a))
-    if structure == "hcp":
-        cell = bulk(element, "hcp", a=a, c=a * c_over_a, orthorhombic=True)
-    elif structure == "sc":
-        cell = bulk(element, "sc", a=a)
-    else:
-        cell = bulk(element, structure, a=a, cubic=True)
+    cell = _scaled(unit_cell(structure, "right_angled"), element, structure, volume, c_over_a)
     repeats = np.ones(3, dtype=int)
     while len(cell) * repeats.prod() < minimum_atoms:
         # Lengthen the shortest edge; for cubic cells, all that are equally short.
         lengths = cell.cell.lengths() * repeats
         repeats[lengths < lengths.min() * (1 + 1e-6)] += 1
     return cell.repeat(repeats)
+
+
+def _scaled(cell: Atoms, element: str, structure: Structure, volume: float, c_over_a: float | None) -> Atoms:
+    """A copy of a unit cell with its c/a and volume per atom, of the element."""
+    atoms = cell.copy()
+    atoms.set_chemical_symbols([element] * len(atoms))
+    a = lattice_constant(structure, volume, c_over_a)
+    atoms.set_cell(atoms.cell.array * [a, a, a * _shape(structure, c_over_a)], scale_atoms=True)
+    return atoms

@@ -18,9 +18,10 @@ from alpot.config import Material
 from alpot.structures import draw_start
 from alpot.validation.crystals import Structure, build_supercell, preferred_structure
 from alpot.validation.dynamics import set_velocities, time_step_fs
+from alpot.validation.force_errors import force_errors
 from alpot.validation.lattice import equilibrium
 from alpot.validation.melting import melting_temperature
-from alpot.validation.properties import attached
+from alpot.validation.properties import Measured, PropertyValue, attached
 
 #: In units of the melting temperature.
 _CRYSTAL_TEMPERATURES = (0.3, 0.6, 0.9)
@@ -182,3 +183,26 @@ def _labelled(atoms: Atoms, kind: str) -> Atoms:
     frame.info.update(kind=kind, REF_energy=float(atoms.get_potential_energy()))
     frame.arrays["REF_forces"] = np.array(atoms.get_forces())
     return frame
+
+
+def errors_on_frames(
+    calculator: BaseCalculator, reference: BaseCalculator, elements: Sequence[str], rng: np.random.Generator
+) -> Measured:
+    """Force errors in meV/Å on fresh and on far frames, and the rank correlation of σ_F and error over all of them."""
+    fresh = make_fresh_frames(reference, elements, rng)
+    far = make_far_frames(reference, elements, rng)
+    mixed = force_errors(calculator, [*fresh, *far])
+    values = [
+        PropertyValue(
+            name=f"force RMSE, {kind} frames", value=1000 * force_errors(calculator, frames).rmse, unit="meV/Å"
+        )
+        for kind, frames in (("fresh", fresh), ("far", far))
+    ]
+    correlations = (("mean", mixed.rank_correlation_mean), ("largest", mixed.rank_correlation_max))
+    values += [
+        PropertyValue(name=f"rank correlation of {name} σ_F and error", value=correlation, unit="")
+        for name, correlation in correlations
+        if correlation is not None
+    ]
+    remarks = () if len(values) == 4 else ("The calculator gives no forces_std to rank.",)
+    return Measured(values=tuple(values), remarks=remarks)

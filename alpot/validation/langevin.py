@@ -10,7 +10,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.md.langevin import Langevin
 
 from alpot.validation.dynamics import failure_of, set_velocities, time_step_fs
-from alpot.validation.properties import attached
+from alpot.validation.properties import Measured, PropertyValue, attached
 
 _FRICTION = 0.01 / units.fs  # thermalises within 0.1 ps
 _CHECK_INTERVAL = 10
@@ -69,4 +69,18 @@ def run_langevin(
         time_ps=time_ps * len(temperatures) / checks,
         mean_temperature=float(np.mean(late)) if late else float("nan"),
         ended_by=ended_by,
+    )
+
+
+def stability(
+    calculator: BaseCalculator, start: Atoms, temperature: float, rng: np.random.Generator, *, time_ps: float = 20.0
+) -> Measured:
+    """How long a hot run lives, and its temperature; arguments as of :func:`run_langevin`."""
+    run = run_langevin(calculator, start, temperature, rng, time_ps=time_ps)
+    ended = f"ended after {run.time_ps:.2f} ps: {run.ended_by}" if run.ended_by else None
+    return Measured(
+        values=(
+            PropertyValue(name="Langevin run survived", value=run.time_ps, unit="ps", shortfall=ended),
+            PropertyValue(name="Langevin mean temperature", value=run.mean_temperature, unit="K"),
+        )
     )

@@ -13,6 +13,9 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from alpot.errors import NonFiniteError
+from alpot.store.property_file import Curve
+
+__all__ = ["Curve", "Measured", "PropertyValue", "attached", "energy_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,27 +36,6 @@ class PropertyValue:
     unit: str
     noise: float | None = None
     shortfall: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A measured function, or several over the same axis.
-
-    Attributes:
-        name: what was measured, as printed above a plot.
-        x_label: of the axis, with its unit in the field's way: "distance (Å)".
-        y_label: likewise.
-        x: (n,) points.
-        lines: (n,) values by the name of the line; one line is named like the curve.
-        ticks: positions on x that have a name, such as (0.0, "Γ"); empty where the axis has plain numbers.
-    """
-
-    name: str
-    x_label: str
-    y_label: str
-    x: tuple[float, ...]
-    lines: dict[str, tuple[float, ...]]
-    ticks: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

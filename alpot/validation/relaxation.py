@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
@@ -60,7 +62,7 @@ def relax_with_cell(
         PotentialError: the forces do not vanish within ``max_steps``.
         NonFiniteError: an energy is NaN or infinite.
     """
-    optimizer = BFGS(FrechetCellFilter(atoms, mask=list(mask), exp_cell_factor=len(atoms)), logfile=None)
+    optimizer = BFGS(cast(Atoms, FrechetCellFilter(atoms, list(mask), exp_cell_factor=len(atoms))), logfile=None)
     if not optimizer.run(fmax=max_force, steps=max_steps):
         raise PotentialError(_unrelaxed(what, atoms, f"{max_force} eV/Å", max_steps))
     return energy_of(atoms)

@@ -1,268 +1,190 @@
-"""The table at the end of a campaign: every property of a potential beside its reference and its tolerance.
+"""Measures properties of a potential, of each of its members, and of its reference, and puts them into one table.
 
-A property that fails becomes a row that says why; the others are measured all the same.
+A property that fails becomes rows that say why; the others are measured all the same.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
+from typing import Any
 
-import numpy as np
 from ase.calculators.calculator import BaseCalculator
+from ase.data import atomic_numbers
 
 from alpot.config import PropertyName
 from alpot.errors import UsageError
-from alpot.validation.crystals import Structure, build_supercell, preferred_structure
-from alpot.validation.elastic import elastic_constants
-from alpot.validation.force_errors import force_errors
-from alpot.validation.fresh_frames import make_far_frames, make_fresh_frames
-from alpot.validation.langevin import run_langevin
-from alpot.validation.lattice import Equilibrium, equilibrium, lattice_properties
-from alpot.validation.melting import melting_temperature
-from alpot.validation.nve import energy_drift
-from alpot.validation.phases import compared_structures, phase_differences
-from alpot.validation.properties import Measured, PropertyValue
-from alpot.validation.tolerances import LANGEVIN_TIME, NVE_TIME, Expected, expected_rows
-from alpot.validation.vacancy import vacancy_formation_energy
+from alpot.store.measurements import Measurements
+from alpot.store.property_file import PropertyResult
+from alpot.validation.bench import Bench
+from alpot.validation.catalogue import CATALOGUE, number_of, refuse_unknown
+from alpot.validation.crystals import preferred_structure
+from alpot.validation.outcome import Outcome
+from alpot.validation.table import result_of
 
-#: In units of the melting temperature: 600 K and 1200 K for Al.
-_NVE_TEMPERATURE, _LANGEVIN_TEMPERATURE = 600 / 933, 1200 / 933
-#: The long runs are of 108 atoms in fcc, 128 in bcc.
-_RUN_ATOMS = 100
 
-_Measure = Callable[[], Measured]
+@dataclass(frozen=True)
+class Job:
+    """One property of one element, or of all elements where it is a comparison of potential and reference."""
+
+    name: PropertyName
+    elements: tuple[str, ...]
+
+    @property
+    def system(self) -> str:
+        """What it is a property of, as printed in tables."""
+        if len(self.elements) > 1:
+            return "-".join(self.elements)
+        return f"{preferred_structure(self.elements[0])} {self.elements[0]}"
+
+    def question(self, identity: str, seed: int) -> dict[str, Any]:
+        """All that the outcome depends on, for what is kept of it.
+
+        Args:
+            identity: hash of the calculator that is measured (and of the one that it is compared with).
+            seed: of everything random.
+        """
+        version = CATALOGUE[self.name].version
+        return {
+            "property": self.name,
+            "version": version,
+            "elements": list(self.elements),
+            "calculator": identity,
+            "seed": seed,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
-class PropertyRow:
-    """One line of the table; ``dataclasses.asdict`` gives what JSON can hold.
+class Specimen:
+    """A calculator that is measured.
 
     Attributes:
-        property: the name in the campaign file that asked for it.
-        system: what it is a property of, such as "fcc Al".
-        name: what was measured.
-        unit: of all numbers in this row; empty for pure numbers.
-        value: of the potential, or None where it failed.
-        std: standard deviation over the members of the ensemble, or None.
-        reference: the reference's value, or None where it was not asked for or failed.
-        difference: value − reference, or None.
-        tolerance: what is accepted, as text with the row's unit or %, or None where nothing is promised.
-        ok: whether the value is within tolerance; None where that cannot be said.
-        error: why a value is missing or fell short, or None.
+        calculator: any ASE calculator.
+        identity: hash of all that its answers depend on; empty if that is not known, and then nothing is kept.
     """
 
-    property: PropertyName
-    system: str
-    name: str
-    unit: str
-    value: float | None = None
-    std: float | None = None
-    reference: float | None = None
-    difference: float | None = None
-    tolerance: str | None = None
-    ok: bool | None = None
-    error: str | None = None
+    calculator: BaseCalculator
+    identity: str = ""
 
 
-def validate(
-    calculator: BaseCalculator,
-    elements: Sequence[str],
-    properties: Sequence[PropertyName],
-    *,
-    reference_calculator: BaseCalculator | None = None,
-    seed: int = 0,
-) -> list[PropertyRow]:
-    """Measure physical properties of a potential, and of its reference where that is given.
-
-    ``fresh_frames`` needs a reference; ``nve`` and ``langevin`` never call it. Rows come in the order of
-    ``properties``.
-
-    Args:
-        calculator: any ASE calculator.
-        elements: chemical symbols; each is examined as a pure crystal, and all together in ``fresh_frames``.
-        properties: names as in the campaign file.
-        reference_calculator: the truth, if it is cheap enough for some hundred calls.
-        seed: of everything random; what one property draws does not depend on which others are asked for.
+def jobs_of(elements: Sequence[str], properties: Sequence[PropertyName]) -> list[Job]:
+    """What is to be measured, in the order of the table.
 
     Raises:
         UsageError: a property is unknown, or there are no elements.
     """
-    known = get_args(PropertyName)
-    unknown = [name for name in properties if name not in known]
-    if unknown or not elements:
-        raise UsageError(
-            f"unknown properties {unknown}; known are {', '.join(known)}" if unknown else "validate needs an element"
-        )
-    benches = [_Bench(calculator, element) for element in elements]
-    references = [_Bench(reference_calculator, element) if reference_calculator else None for element in elements]
-    rows: list[PropertyRow] = []
-    for name in dict.fromkeys(properties):
-        entropy = [seed, known.index(name)]
-        if name == "fresh_frames":
-            rng = np.random.default_rng(entropy)
-            measure = partial(_errors_on_frames, calculator, reference_calculator, elements, rng)
-            rows += _rows(name, "-".join(elements), expected_rows(name, elements[0]), measure, None)
-            continue
-        for number, (bench, reference) in enumerate(zip(benches, references, strict=True)):
-            rows += _rows_of_element(name, bench, reference, np.random.default_rng([*entropy, number]))
-    return rows
+    refuse_unknown(tuple(properties))
+    if not elements:
+        raise UsageError("validate needs an element")
+    return [
+        Job(name, group)
+        for name in dict.fromkeys(properties)
+        for group in ([tuple(elements)] if CATALOGUE[name].compare else [(element,) for element in elements])
+    ]
 
 
-class _Bench:
-    """One element under one calculator; crystals are brought to equilibrium once and shared by all properties.
+def benches_of(calculator: BaseCalculator, elements: Sequence[str], seed: int) -> dict[str, Bench]:
+    """A bench for each element."""
+    return {element: Bench(calculator, element, (seed, atomic_numbers[element])) for element in elements}
 
-    So are failures: some calculators, EMT among them, answer nonsense after the first one.
+
+def measure(job: Job, benches: Mapping[str, Bench], reference: BaseCalculator | None = None) -> Outcome:
+    """Measure one property with one calculator.
+
+    Args:
+        job: what to measure.
+        benches: of the calculator, by element.
+        reference: of a comparison.
     """
+    entry = CATALOGUE[job.name]
+    bench = benches[job.elements[0]]
+    rng = bench.rng(number_of(job.name))
+    if entry.compare is None:
+        assert entry.measure is not None, "an entry of the catalogue measures or compares"
+        return Outcome.of(partial(entry.measure, bench, rng))
+    if reference is None:
+        return Outcome(error=f"{job.name} compares with a reference, and there is none: a reference is needed")
+    return Outcome.of(partial(entry.compare, bench.calculator, reference, job.elements, rng))
 
-    def __init__(self, calculator: BaseCalculator, element: str) -> None:
-        self.calculator = calculator
-        self.element = element
-        self._crystals: dict[Structure, Equilibrium | Exception] = {}
 
-    def crystal(self, structure: Structure | None = None) -> Equilibrium:
-        """The crystal at equilibrium; by default the element's own structure."""
-        own = preferred_structure(self.element)
-        structure = structure or own
-        if structure not in self._crystals:
-            volume = None if structure == own else self.crystal().volume
-            try:
-                self._crystals[structure] = equilibrium(self.calculator, self.element, structure, volume=volume)
-            except Exception as error:  # noqa: BLE001 - raised below, for every property that needs this crystal
-                self._crystals[structure] = error
-        found = self._crystals[structure]
-        if isinstance(found, Exception):
-            raise found
+def members_of(calculator: BaseCalculator) -> list[BaseCalculator]:
+    """The members of an ensemble as calculators (those of its method ``members``); none for any other calculator."""
+    members = getattr(calculator, "members", None)
+    return list(members()) if callable(members) else []
+
+
+def calibration_of(calculator: BaseCalculator) -> float:
+    """Factor from the members' deviation to the expected error, as far as the calculator's card knows one."""
+    return float(getattr(getattr(calculator, "card", None), "calibration", 1.0))
+
+
+def validate(
+    potential: Specimen | BaseCalculator,
+    elements: Sequence[str],
+    properties: Sequence[PropertyName],
+    *,
+    reference: Specimen | BaseCalculator | None = None,
+    seed: int = 0,
+    measurements: Measurements | None = None,
+) -> list[PropertyResult]:
+    """Measure physical properties of a potential and its members, and of its reference where that is given.
+
+    Everything is measured in this process; ``alpot validate`` spreads the same work over workers.
+
+    Args:
+        potential: any ASE calculator; one with a method ``members`` gets error bars.
+        elements: chemical symbols; each is examined as a pure crystal, and all together where potential and reference
+            are compared on frames.
+        properties: names as in the campaign file.
+        reference: the truth, if it is cheap enough for some hundred calls.
+        seed: of everything random; what one property draws does not depend on which others are asked for.
+        measurements: where measurements of specimens with an identity are kept, so that none is made twice.
+
+    Returns:
+        One result for each property and element, in the order of ``properties``.
+
+    Raises:
+        UsageError: a property is unknown, or there are no elements.
+    """
+    jobs = jobs_of(elements, properties)
+    specimen = potential if isinstance(potential, Specimen) else Specimen(calculator=potential)
+    truth = Specimen(calculator=reference) if isinstance(reference, BaseCalculator) else reference
+    calculators = [specimen.calculator, *members_of(specimen.calculator)]
+    voices = [benches_of(calculator, elements, seed) for calculator in calculators]
+    true_benches = benches_of(truth.calculator, elements, seed) if truth else {}
+
+    def outcome(job: Job, identity: str, benches: Mapping[str, Bench], against: BaseCalculator | None) -> Outcome:
+        question = job.question(identity, seed)
+        known = measurements.find(question) if measurements and identity else None
+        if known is not None:
+            return Outcome.model_validate(known)
+        found = measure(job, benches, against)
+        if measurements and identity and found.is_final:
+            measurements.keep(question, found.dump())
         return found
 
-    def lattice(self) -> Measured:
-        return lattice_properties(self.crystal())
-
-    def elastic(self) -> Measured:
-        return elastic_constants(self.calculator, self.crystal())
-
-    def phases(self) -> Measured:
-        return phase_differences([self.crystal(structure) for structure in compared_structures(self.element)])
-
-    def vacancy(self) -> Measured:
-        return vacancy_formation_energy(self.calculator, self.crystal())
-
-    def nve(self, rng: np.random.Generator) -> Measured:
-        temperature = _NVE_TEMPERATURE * melting_temperature([self.element])
-        crystal = self.crystal()
-        start = build_supercell(self.element, crystal.structure, crystal.volume, _RUN_ATOMS, crystal.c_over_a)
-        return energy_drift(self.calculator, start, temperature, rng, time_ps=NVE_TIME)
-
-    def langevin(self, rng: np.random.Generator) -> Measured:
-        temperature = _LANGEVIN_TEMPERATURE * melting_temperature([self.element])
-        crystal = self.crystal()
-        start = build_supercell(self.element, crystal.structure, crystal.volume, _RUN_ATOMS, crystal.c_over_a)
-        run = run_langevin(self.calculator, start, temperature, rng, time_ps=LANGEVIN_TIME)
-        ended = f"ended after {run.time_ps:.2f} ps: {run.ended_by}" if run.ended_by else None
-        return Measured(
-            values=(
-                PropertyValue(name="Langevin run survived", value=run.time_ps, unit="ps", shortfall=ended),
-                PropertyValue(name="Langevin mean temperature", value=run.mean_temperature, unit="K"),
-            )
-        )
+    results = []
+    for job in jobs:
+        entry = CATALOGUE[job.name]
+        against = truth if entry.compare else None
+        identities = [
+            member_identity(specimen.identity, number - 1, "" if against is None else against.identity)
+            for number in range(len(voices))
+        ]
+        asked = voices if entry.by_members else voices[:1]
+        found = [
+            outcome(job, identity, benches, against.calculator if against else None)
+            for identity, benches in zip(identities, asked, strict=False)
+        ]
+        true = outcome(job, truth.identity, true_benches, None) if truth and entry.by_reference else None
+        calibration = calibration_of(specimen.calculator)
+        results.append(result_of(job.name, job.system, found[0], found[1:], true, calibration))
+    return results
 
 
-def _rows_of_element(
-    name: PropertyName, bench: _Bench, reference: _Bench | None, rng: np.random.Generator
-) -> list[PropertyRow]:
-    system = f"{preferred_structure(bench.element)} {bench.element}"
-    expected = expected_rows(name, bench.element)
-    if name in ("nve", "langevin"):
-        run = bench.nve if name == "nve" else bench.langevin
-        return _rows(name, system, expected, partial(run, rng), None)
-    return _rows(name, system, expected, getattr(bench, name), getattr(reference, name, None))
-
-
-def _errors_on_frames(
-    calculator: BaseCalculator,
-    reference_calculator: BaseCalculator | None,
-    elements: Sequence[str],
-    rng: np.random.Generator,
-) -> Measured:
-    """Force errors in meV/Å on fresh and on far frames, and the rank correlation over all of them."""
-    if reference_calculator is None:
-        raise UsageError("fresh frames are made and labelled by the reference: a reference calculator is needed")
-    fresh = make_fresh_frames(reference_calculator, elements, rng)
-    far = make_far_frames(reference_calculator, elements, rng)
-    mixed = force_errors(calculator, [*fresh, *far])
-    values = [
-        PropertyValue(
-            name=f"force RMSE, {kind} frames", value=1000 * force_errors(calculator, frames).rmse, unit="meV/Å"
-        )
-        for kind, frames in (("fresh", fresh), ("far", far))
-    ]
-    for name, correlation in (("mean", mixed.rank_correlation_mean), ("largest", mixed.rank_correlation_max)):
-        values.append(
-            PropertyValue(
-                name=f"rank correlation of {name} σ_F and error",
-                value=math.nan if correlation is None else correlation,
-                unit="",
-                shortfall="the calculator gives no forces_std to rank" if correlation is None else None,
-            )
-        )
-    return Measured(values=tuple(values))
-
-
-def _rows(
-    name: PropertyName,
-    system: str,
-    expected: Sequence[Expected],
-    measure: _Measure,
-    measure_reference: _Measure | None,
-) -> list[PropertyRow]:
-    """The expected rows of one property, filled with what could be measured."""
-    values, error = _attempt(measure)
-    references, reference_error = _attempt(measure_reference) if measure_reference else ({}, None)
-    return [_row(name, system, row, values, references, error, reference_error) for row in expected]
-
-
-def _attempt(measure: _Measure) -> tuple[dict[str, PropertyValue], str | None]:
-    """What was measured, by name, or why nothing was."""
-    try:
-        return {value.name: value for value in measure().values}, None
-    except Exception as error:  # noqa: BLE001 - whatever a calculator raises is the finding, and is recorded in the row
-        return {}, f"{type(error).__name__}: {error}"
-
-
-def _row(
-    name: PropertyName,
-    system: str,
-    expected: Expected,
-    values: dict[str, PropertyValue],
-    references: dict[str, PropertyValue],
-    error: str | None,
-    reference_error: str | None,
-) -> PropertyRow:
-    measured = values.get(expected.name)
-    value = measured.value if measured and math.isfinite(measured.value) else None
-    if measured and error is None:
-        error = measured.shortfall or (None if value is not None else "the value is not a finite number")
-    if reference_error and error is None:
-        error = f"the reference failed: {reference_error}"
-    truth = references.get(expected.name)
-    reference = truth.value if truth and math.isfinite(truth.value) else None
-    tolerance = expected.tolerance
-    if value is None:
-        ok = None if tolerance is None else False
-    else:
-        ok = tolerance.judge(value, reference) if tolerance else None
-    return PropertyRow(
-        property=name,
-        system=system,
-        name=expected.name,
-        unit=expected.unit,
-        value=value,
-        reference=reference,
-        difference=None if value is None or reference is None else value - reference,
-        tolerance=str(tolerance) if tolerance else None,
-        ok=ok,
-        error=error,
-    )
+def member_identity(identity: str, member: int, against: str = "") -> str:
+    """Hash of one member of a potential, −1 for the potential itself, perhaps compared with a reference."""
+    if not identity:
+        return ""
+    return ":".join(filter(None, (identity, f"member {member}" if member >= 0 else "", against)))

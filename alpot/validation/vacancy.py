@@ -5,17 +5,12 @@ from __future__ import annotations
 from ase.calculators.calculator import BaseCalculator
 
 from alpot.validation.lattice import Equilibrium
+from alpot.validation.point_defects import MINIMUM_ATOMS, formation_energy, relax_vacancies
 from alpot.validation.properties import Measured, PropertyValue, attached, energy_of
-from alpot.validation.relaxation import relax
-
-#: Smallest supercell: 108 atoms for fcc. EMT's Al and Cu then lie within 1 % of their limit of large cells.
-_MINIMUM_ATOMS = 100
-#: Forces in eV/Å left on the atoms: the energy then is 1 meV from its minimum.
-_MAX_FORCE = 0.02
 
 
 def vacancy_formation_energy(
-    calculator: BaseCalculator, crystal: Equilibrium, *, minimum_atoms: int = _MINIMUM_ATOMS
+    calculator: BaseCalculator, crystal: Equilibrium, *, minimum_atoms: int = MINIMUM_ATOMS
 ) -> Measured:
     """E(N − 1 atoms, relaxed) − (N − 1)/N E(N atoms) in eV, in the cell of the perfect crystal at equilibrium.
 
@@ -25,12 +20,12 @@ def vacancy_formation_energy(
         minimum_atoms: the supercell has at least so many.
 
     Raises:
-        PotentialError: the atoms do not relax.
+        PotentialError: the atoms do not relax, or leave their sites.
     """
     perfect = attached(calculator, crystal.supercell(minimum_atoms))
-    perfect_energy = energy_of(perfect)
+    per_atom = energy_of(perfect) / len(perfect)
     defective = attached(calculator, perfect)
     del defective[0]
-    energy = relax(defective, f"a vacancy in {crystal.structure} {crystal.element}", max_force=_MAX_FORCE)
-    formation = energy - len(defective) / len(perfect) * perfect_energy
+    what = f"a vacancy in {crystal.structure} {crystal.element}"
+    formation = formation_energy(relax_vacancies(defective, what), len(defective), per_atom, what)
     return Measured(values=(PropertyValue(name="vacancy formation energy", value=formation, unit="eV"),))

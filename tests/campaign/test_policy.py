@@ -128,7 +128,8 @@ def test_training_is_not_starved_by_labels():
 def test_assesses_before_it_trains_again():
     state = running(generations=2, unassessed=2, unseen=9)
     kind, spec = started(decide(state, settings()))
-    counts = {"audit_shards": 0, "audit_labels": 0, "refused": 0, "unseen": 0, "apart_labels": 0}
+    counts = dict.fromkeys(("audit_shards", "audit_labels", "refused", "unseen", "apart_labels"), 0)
+    counts |= {"shards": 0, "labels": len(state.dataset.training.loose)}
     assert kind == "assess" and spec == {"generation": 2, "incumbent": 1, "final": False} | counts
     assert all_decisions(state, settings(workers=2)) == ["assess"]
 
@@ -364,6 +365,7 @@ def test_rules_to_stop():
     assert ends_by(running(calculations=40), settings()) == "max_labels"
     assert ends_by(running(), settings(max_generations=1)) == "max_generations"
     assert ends_by(running(quiet=5.0), settings(quiet_time=5.0)) == "quiet_time"
+    assert ends_by(running(good_generations=3), settings(good_generations=3)) == "good_generations"
     assert ends_by(running(assessment=good), settings(force_error=0.1, audit_labels=20)) == "force_error"
     assert ends_by(running(work=Work(given_up=6)), settings(max_failures=5)) == "max_failures"
 

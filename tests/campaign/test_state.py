@@ -32,10 +32,11 @@ def labelled(state: State) -> str:
     return chosen.id
 
 
-def promoted(state: State, generation: int) -> None:
+def promoted(state: State, generation: int, *, verdicts: tuple[bool | None, ...] = ()) -> None:
     task = Task(state.work.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
     state.apply(events.task_started(task))
-    state.apply(events.task_finished(task, {"generation": generation, "promote": True}, 0.0))
+    summary = {"generation": generation, "promote": True, "properties": [{"ok": verdict} for verdict in verdicts]}
+    state.apply(events.task_finished(task, summary, 0.0))
 
 
 def test_audit_comes_first_then_what_teaches_most_for_its_cost():
@@ -94,6 +95,15 @@ def test_quiet_time_counts_what_the_promoted_generation_simulates():
     assert state.quiet == 3.0
     explored(state, [candidate("a", 1.0)], generation=1, simulated=3.0)
     assert state.quiet == 0.0 and state.simulated == 106.0
+
+
+def test_good_generations_are_counted_in_a_row():
+    state = State()
+    counts = []
+    for generation, verdicts in enumerate([(True, None), (True, True), (True, False), (None,), (), (True,)], start=1):
+        promoted(state, generation, verdicts=verdicts)
+        counts.append(state.good_generations)
+    assert counts == [1, 2, 0, 0, 0, 1]
 
 
 def test_an_interrupted_attempt_is_in_flight_once():

@@ -395,3 +395,15 @@ def test_plain_molecular_dynamics_conserves_energy(make_ensemble):
     assert exchanged > 0.05
     assert np.ptp(total) < 0.02 * exchanged
     assert abs(np.mean(total[-50:]) - np.mean(total[:50])) < 0.005 * exchanged
+
+
+def test_members_are_calculators_whose_mean_is_the_potential(ensemble, calculator, make_frame):
+    atoms = make_frame(9, ELEMENTS, seed=4, pbc=True)
+    members = calculator.members()
+    assert len(members) == ensemble.n_members
+    for name in ("energy", "forces", "stress"):
+        alone = np.array([member.get_property(name, atoms) for member in members])
+        assert alone.mean(axis=0) == pytest.approx(calculator.get_property(name, atoms), abs=ROUNDING)
+    energies = [member.get_property("energy", atoms) for member in members]
+    assert energies == pytest.approx(calculator.results["energy_members"], abs=ROUNDING)
+    assert not {"energy_std", "forces_std"} & set(members[0].results)

@@ -14,6 +14,7 @@ import alpot
 from alpot.errors import PotentialError
 from alpot.potential.baseline import Baseline
 from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.pair_repulsion import PairRepulsion
 from alpot.potential.saved import CARD, Card, _hash_of, _text_of, load_potential, save_potential
 
 LJ = {"sigma": 2.4, "epsilon": 0.1, "rc": 5.0, "ro": 3.0, "smooth": True}
@@ -23,6 +24,7 @@ LEVELS = {
         {"hash": "34cd", "code": "emt", "version": 1, "arguments": {"asap_cutoff": True}},
         lambda: EMT(asap_cutoff=True),
     ),
+    "zbl": ({"hash": "78ab", "code": "zbl", "version": 1, "arguments": {}}, PairRepulsion),
     "morse": (
         {"hash": "56ef", "code": "ase.calculators.morse:MorsePotential", "version": 1, "arguments": {"r0": 2.8}},
         lambda: MorsePotential(r0=2.8),
@@ -47,7 +49,7 @@ def edit(folder: Path, **changes) -> None:
     (folder / CARD).write_bytes(_text_of({**content, "provenance_hash": _hash_of(content)}))
 
 
-@pytest.mark.parametrize("name", ["lj", "emt"])
+@pytest.mark.parametrize("name", ["lj", "emt", "zbl"])
 def test_built_in_baselines_come_back(save, make_frame, name):
     folder, before = save(name)
     after = alpot.load(folder)
@@ -115,6 +117,7 @@ def test_a_plug_ins_settings_may_have_any_names(save):
         {"code": "lj", "hash": "x", "version": 2, "arguments": LJ},
         {"code": "lj", "hash": "x", "version": [], "arguments": LJ},
         {"code": "emt", "hash": "x", "version": 1, "arguments": {"asap_cutoff": "yes"}},
+        {"code": "zbl", "hash": "x", "version": 1, "arguments": {"cutoff": 1e9}},
         {"code": "os:system", "hash": "x", "version": 1, "arguments": {"command": "true"}},
         ["lj"],
     ],

@@ -33,6 +33,11 @@ def test_lennard_jones(aluminum: Atoms, tmp_path: Path) -> None:
     check_reference_contract(opener("lj", tmp_path, sigma=3.4, epsilon=0.0104), aluminum, refused_element=None)
 
 
+def test_zbl(aluminum: Atoms, tmp_path: Path) -> None:
+    aluminum.set_cell(aluminum.cell.array * 0.7, scale_atoms=True)  # else no two atoms meet
+    check_reference_contract(opener("zbl", tmp_path), aluminum, refused_element=None)
+
+
 def test_eam(aluminum: Atoms, eam_file: Path) -> None:
     check_reference_contract(opener("eam", eam_file.parent, potential=eam_file.name), aluminum)
 

@@ -62,6 +62,6 @@ def test_a_new_campaign_has_titles_only(create):
 def test_no_cell_is_a_formula(create):
     """A spreadsheet computes what begins with =, and what it computes may fetch."""
     status = campaign_status(create())
-    found = metrics_files(status, assessment(1, n_audit=3, text='=HYPERLINK("http://evil","x")'))
+    found = metrics_files(status, assessment(1, n_audit=3, text='=HYPERLINK("http://evil","x")'), None)
     assert all(row["reason"].startswith("'=") for row in table(found["audit_frames.csv"]))
     assert "-" in found["audit_frames.csv"]  # numbers are left as they are

@@ -14,7 +14,7 @@ from alpot.store.assessment_file import (
     write_assessment_file,
 )
 from alpot.store.directory import CampaignDirectory
-from alpot.store.json_files import publish_json
+from alpot.store.json_files import publish_json, read_json
 
 FRAME = HardFrame(
     key="k",
@@ -50,9 +50,19 @@ def test_what_was_written_is_read(tmp_path):
     assert read_assessment_file(directory, 2).hard == []
 
 
-def test_a_file_of_another_alpot_says_so(tmp_path):
+def test_points_of_the_map_are_stored_as_columns(tmp_path):
     directory = CampaignDirectory(tmp_path)
-    publish_json(directory.assessment_path(1), {"generation": 1, "audit": [{"key": 3}]})
+    points = [ASSESSMENT.map[0].model_copy(update={"x": 0.1 * number}) for number in range(3)]
+    write_assessment_file(directory, ASSESSMENT.model_copy(update={"map": points}))
+    stored = read_json(directory.assessment_path(2))["map"]
+    assert stored["x"] == [0.0, 0.1, 0.2] and stored["temperature"] == [None] * 3
+    assert read_assessment_file(directory, 2).map == points
+
+
+@pytest.mark.parametrize("audit", [[{"key": 3}], {"key": 3}, {"key": ["a"]}, {"key": ["a"], "n_atoms": [1, 2]}, "none"])
+def test_a_file_of_another_alpot_says_so(tmp_path, audit):
+    directory = CampaignDirectory(tmp_path)
+    publish_json(directory.assessment_path(1), {"generation": 1, "audit": audit})
     with pytest.raises(StorageError, match=r"gen-0001\.json is not what this alpot writes"):
         read_assessment_file(directory, 1)
 

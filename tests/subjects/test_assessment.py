@@ -10,7 +10,11 @@ from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
 def errors(squares) -> AuditErrors:
     squares = np.array(squares, float)
     return AuditErrors(
-        force_squares=squares, energy_errors=np.zeros(len(squares)), predicted=np.ones(4), actual=np.full(4, 3.0)
+        force_squares=squares,
+        energy_errors=np.zeros(len(squares)),
+        forces=np.zeros((4, 3)),
+        predicted=np.ones(4),
+        actual=np.full(4, 3.0),
     )
 
 

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from tiny_campaign import MAX_LABELS, controller_of, new_campaign, with_emt
+from tiny_campaign import MAX_LABELS, controller_of, new_campaign, state_of, with_emt
 
-from alpot.campaign.state import State
 from alpot.errors import CampaignFailed
 from alpot.potential.saved import load_potential
 from alpot.report.history import History
@@ -15,11 +14,6 @@ from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
 from alpot.store.labels import label_key, read_label
 from alpot.store.ledger import Ledger
-
-
-def state_of(directory: CampaignDirectory) -> State:
-    with Ledger(directory.ledger, read_only=True) as ledger:
-        return State.replay(ledger.events())
 
 
 def decisions(directory: CampaignDirectory) -> list[tuple[str, Any]]:

@@ -14,10 +14,13 @@ from fake_campaign import InProcess
 
 from alpot.campaign.controller import Controller
 from alpot.campaign.settings import policy_settings
+from alpot.campaign.state import State
 from alpot.config_file import parse_campaign, read_campaign
 from alpot.reference import level_of_theory, open_reference
+from alpot.store.assessment_file import AssessmentFile, read_assessment_file
 from alpot.store.directory import CampaignDirectory
 from alpot.store.labels import Label, label_key
+from alpot.store.ledger import Ledger
 from alpot.subjects.launch import SUBJECT
 
 MAX_LABELS = 20
@@ -113,6 +116,19 @@ def controller_of(directory: CampaignDirectory, **more: Any) -> Controller:
     platform = InProcess()
     settings = policy_settings(read_campaign(directory.config), platform)
     return Controller(directory, settings, platform, SUBJECT, **more)
+
+
+def state_of(directory: CampaignDirectory) -> State:
+    """What its ledger tells."""
+    with Ledger(directory.ledger, read_only=True) as ledger:
+        return State.replay(ledger.events())
+
+
+def last_assessment(directory: CampaignDirectory) -> AssessmentFile:
+    """That of the promoted generation, which is assessed once more at the end, with all labels."""
+    found = read_assessment_file(directory, state_of(directory).promoted)
+    assert found is not None
+    return found
 
 
 def emt_level() -> str:

@@ -62,7 +62,7 @@ def report_files(directory: CampaignDirectory) -> dict[str, str]:
         provenance(material),
     )
     page = _page(material.status.name, head(material), sections)
-    return metrics_files(material.status, material.assessment) | {PAGE: page}
+    return metrics_files(material.status, material.assessment, material.properties) | {PAGE: page}
 
 
 def _page(title: str, header: Markup, sections: Sequence[Markup]) -> str:

@@ -15,6 +15,7 @@ from alpot.store.assessment_file import AssessmentFile, read_assessment_file
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import read_bytes
 from alpot.store.json_files import read_json
+from alpot.store.property_file import PropertyFile, read_property_file
 
 
 class Epoch(BaseModel):
@@ -35,6 +36,7 @@ class Material:
         status: where the campaign stands.
         history: how it came there.
         assessment: what the assessment of the promoted generation saw, if it has left a file.
+        properties: of the generation that was measured last, if they have left a file.
         learning_curve: of the last training; empty if there is nothing that can be read.
         problems: why something that should be there is not shown, as sentences.
     """
@@ -44,6 +46,7 @@ class Material:
     status: Status
     history: History
     assessment: AssessmentFile | None
+    properties: PropertyFile | None
     learning_curve: tuple[Epoch, ...]
     problems: tuple[str, ...]
 
@@ -61,21 +64,38 @@ def gather(directory: CampaignDirectory) -> Material:
     """
     config_text = read_bytes(directory.config).decode()
     status, history = status_and_history(directory)
-    assessment, problems = None, []
-    if status.promoted is not None:
-        try:
-            assessment = read_assessment_file(directory, status.promoted)
-        except StorageError as error:
-            problems.append(f"Some figures are missing: {error}.")
+    problems: list[str] = []
+    assessment, properties = _assessment(directory, status, problems), _properties(directory, status, problems)
     return Material(
         config_text=config_text,
         config=parse_campaign(config_text, str(directory.config)),
         status=status,
         history=history,
         assessment=assessment,
+        properties=properties,
         learning_curve=_learning_curve(directory, status),
         problems=tuple(problems),
     )
+
+
+def _assessment(directory: CampaignDirectory, status: Status, problems: list[str]) -> AssessmentFile | None:
+    if status.promoted is None:
+        return None
+    try:
+        return read_assessment_file(directory, status.promoted)
+    except StorageError as error:
+        problems.append(f"Some figures are missing: {error}.")
+        return None
+
+
+def _properties(directory: CampaignDirectory, status: Status, problems: list[str]) -> PropertyFile | None:
+    if status.properties_of is None or not directory.properties_path(status.properties_of).is_file():
+        return None
+    try:
+        return read_property_file(directory.properties_path(status.properties_of))
+    except StorageError as error:
+        problems.append(f"Curves of properties are missing: {error}.")
+        return None
 
 
 def _learning_curve(directory: CampaignDirectory, status: Status) -> tuple[Epoch, ...]:

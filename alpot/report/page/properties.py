@@ -9,9 +9,10 @@ from itertools import cycle
 from alpot.report.figures import SERIES, Figure, axis, band, cards, line, shown
 from alpot.report.markup import Markup, element, join, note, row, section, table
 from alpot.report.page.material import Material
-from alpot.report.property_rows import Property, PropertyCurve, Published
+from alpot.report.property_rows import Property
 from alpot.report.tables import PROPERTY_COLUMNS, by_system, property_cells
 from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printable, reference_of, value_of
+from alpot.store.property_file import Curve, PropertyFile, PublishedNumber
 
 #: Only what looks like a DOI becomes a link.
 _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
@@ -34,7 +35,12 @@ def properties(material: Material) -> Markup:
     judged = [entry.ok for entry in rows if entry.ok is not None]
     verdict = f"{sum(judged)} of {len(judged)} within tolerance; " if judged else ""
     spread = f"{verdict}generation {status.properties_of}, ± the standard deviation of its members."
-    literature = _COLUMNS if any(entry.literature for entry in rows) else _COLUMNS[:-1]
+    within, compared = material.properties.coverage if material.properties else (0, 0)
+    if compared:
+        spread += (
+            f" {within} of {compared} are within one error bar of the reference; it is 68 % if the bars are right."
+        )
+    literature = _COLUMNS if any(entry.published for entry in rows) else _COLUMNS[:-1]
     lines: list[Markup] = []
     for system, members in by_system(rows).items():
         if system:
@@ -42,13 +48,15 @@ def properties(material: Material) -> Markup:
         for member in members:
             lines += _rows(member, len(literature))
     texts = (0, len(_COLUMNS) - 1)
+    curves = curve_figures(material.properties)
     histories = history_figures(status.properties_by_generation)
     return section(
         "Physical properties",
         note(spread),
         table(f"Properties of generation {status.properties_of}", literature, lines, texts),
-        element("h3", "Curves") if status.curves else "",
-        cards([curve_figure(curve) for curve in status.curves]) if status.curves else "",
+        _remarks(material.properties),
+        element("h3", "Curves") if curves else "",
+        cards(curves) if curves else "",
         element("h3", "By generation") if histories else "",
         cards(histories[:_HISTORIES], "cards small") if histories else "",
         note(f"{len(histories) - _HISTORIES} more are in properties.csv.") if len(histories) > _HISTORIES else "",
@@ -59,14 +67,14 @@ def properties(material: Material) -> Markup:
 def _rows(entry: Property, width: int) -> list[Markup]:
     cells = property_cells(entry)
     if width > len(cells):
-        cells = (*cells, join(*(_published(found) for found in entry.literature)))
+        cells = (*cells, join(*(_published(found) for found in entry.published)))
     rows = [row(cells, texts=(0, len(_COLUMNS) - 1))]
     if entry.error:
         rows.append(element("tr", element("td", entry.error, colspan=str(width), class_="text"), class_="note"))
     return rows
 
 
-def _published(found: Published) -> Markup:
+def _published(found: PublishedNumber) -> Markup:
     """A number of others, with where it is from."""
     number = f"{found.value:.6g}" + (f" ± {found.uncertainty:.2g}" if found.uncertainty else "")
     kind = " ".join(filter(None, (found.kind, found.method)))
@@ -79,22 +87,33 @@ def _published(found: Published) -> Markup:
     return element("div", number, " ", detail, class_="published")
 
 
-def curve_figure(curve: PropertyCurve) -> Figure:
+def _remarks(found: PropertyFile | None) -> Markup:
+    """What the numbers do not say."""
+    remarks = [f"{result.system}: {text}" for result in found.results for text in result.remarks] if found else []
+    return element("ul", *(element("li", remark) for remark in remarks), class_="soft small") if remarks else Markup()
+
+
+def curve_figures(found: PropertyFile | None) -> list[Figure]:
+    """Each curve of the potential, with that of the reference of the same name."""
+    figures = []
+    for result in found.results if found else ():
+        references = {curve.name: curve for curve in result.reference_curves}
+        figures += [_curve_figure(result.system, curve, references.get(curve.name)) for curve in result.curves]
+    return figures
+
+
+def _curve_figure(system: str, curve: Curve, reference: Curve | None) -> Figure:
     """A curve of the potential, solid, beside that of the reference, dashed."""
-    colors = dict(zip(curve.lines, cycle(SERIES), strict=False))
-    several = len(curve.lines) > 1
     same = bool(curve.ticks) or len(curve.lines) > len(SERIES)  # branches of a band structure are not told apart
+    several = len(curve.lines) > 1 and not same
+    colors = dict(zip(curve.lines, cycle(SERIES), strict=False))
     traces = []
-    for number, (name, values) in enumerate(curve.lines.items()):
-        label = "potential" + (f": {shown(name)}" if several and not same else "")
-        color = SERIES[0] if same else colors[name]
-        traces.append(line(curve.x, values, label, color, showlegend=not (same and number)))
-    for number, (name, values) in enumerate(curve.reference_lines.items()):
-        label = "reference" + (f": {shown(name)}" if several and not same else "")
-        color = SERIES[1] if same or not several else colors.get(name, SERIES[1])
-        style = {"dash": "dash", "width": 1.5}
-        x = curve.reference_x or curve.x
-        traces.append(line(x, values, label, color, line=style, showlegend=not (same and number)))
+    for side, of, style in (("potential", curve, {}), ("reference", reference, {"dash": "dash", "width": 1.5})):
+        for number, (name, values) in enumerate(of.lines.items() if of else ()):
+            label = f"{side}: {shown(name)}" if several else side
+            color = colors.get(name, SERIES[1]) if several else SERIES[side == "reference"]
+            shows = not (same and number)
+            traces.append(line(of.x if of else (), values, label, color, line=style, showlegend=shows))
     x_axis = axis(shown(curve.x_label))
     if curve.ticks:
         x_axis |= {
@@ -102,8 +121,8 @@ def curve_figure(curve: PropertyCurve) -> Figure:
             "ticktext": [shown(name, _TICK) for _, name in curve.ticks],
         }
         x_axis |= {"showgrid": True}
-    title = f"{printable(curve.name)}, {printable(curve.system)}" if curve.system else printable(curve.name)
-    beside = ", beside the reference" if curve.reference_lines else ""
+    title = f"{printable(curve.name)}, {printable(system)}" if system else printable(curve.name)
+    beside = ", beside the reference" if reference else ""
     return Figure(
         title=title,
         description=f"{title}: {curve.y_label} against {curve.x_label}, {plural(len(curve.x), 'point')}{beside}.",

@@ -1,0 +1,59 @@
+"""What a candidate remembers of how it was found, in the provenance of its label: written and read here alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from alpot.exploration.walker import Snapshot
+
+_GENERATION, _TEMPERATURE, _REASON = "generation", "temperature_K", "reason"
+#: The reason of labels that no exploration found.
+_IMPORTED = "imported"
+
+
+class Discovery(NamedTuple):
+    """How a label came to be wanted.
+
+    Attributes:
+        reason: why it was a candidate.
+        generation: that learns from it first: the one after that which found it. 0 for what there was before any.
+        temperature: of its walker in K; None where there was none.
+    """
+
+    reason: str
+    generation: int
+    temperature: float | None
+
+
+def provenance_of(snapshot: Snapshot, walker: int, generation: int) -> dict[str, Any]:
+    """Where a frame comes from."""
+    return {
+        "start": snapshot.atoms.info.get("start", ""),
+        "walker": walker,
+        _GENERATION: generation,
+        "time_ps": snapshot.time,
+        _TEMPERATURE: snapshot.temperature,
+        "density_g_per_cm3": snapshot.density,
+        "mean_force_error": snapshot.mean_error,
+        "max_force_error": snapshot.max_error,
+    }
+
+
+def discovery_of(provenance: Mapping[str, Any], *, imported: bool = False) -> Discovery:
+    """What the provenance of a label says.
+
+    Args:
+        provenance: of a label; that of an imported one may hold anything.
+        imported: whether the label was brought along; the generation that it may name is of another campaign.
+    """
+    temperature = provenance.get(_TEMPERATURE)
+    if not isinstance(temperature, float | int) or not math.isfinite(temperature):
+        temperature = None
+    found_by = None if imported else provenance.get(_GENERATION)
+    return Discovery(
+        reason=str(provenance.get(_REASON, _IMPORTED)),
+        generation=0 if found_by is None else found_by + 1,
+        temperature=temperature,
+    )

@@ -1,0 +1,128 @@
+"""The task of measuring one property with one calculator, and the subject that knows no other task."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ase.calculators.calculator import BaseCalculator
+from pydantic import BaseModel, ConfigDict
+
+from alpot.campaign.subject import Assignment
+from alpot.config import PropertyName
+from alpot.store.directory import CampaignDirectory
+from alpot.store.json_files import publish_json, read_json
+from alpot.store.measurements import Measurements
+from alpot.subjects.specimens import Source
+from alpot.validation.bench import Bench
+from alpot.validation.catalogue import CATALOGUE
+from alpot.validation.suite import Job, benches_of, measure, member_identity
+
+
+class Request(BaseModel):
+    """What is to be measured.
+
+    Attributes:
+        potential: what is examined.
+        reference: what it is compared with, if anything.
+        elements: each is examined as a pure crystal.
+        properties: in the order of the table.
+        seed: of everything random.
+        device: where potentials compute, as torch names it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    potential: Source
+    reference: Source | None = None
+    elements: tuple[str, ...]
+    properties: tuple[PropertyName, ...]
+    seed: int = 0
+    device: str = "cpu"
+
+    def write(self, directory: CampaignDirectory) -> None:
+        """Leaves it for the workers."""
+        publish_json(_path(directory), self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, directory: CampaignDirectory) -> Request:
+        """What was left for the workers."""
+        return cls.model_validate(read_json(_path(directory)))
+
+    @staticmethod
+    def is_in(directory: CampaignDirectory) -> bool:
+        """Whether properties were measured here before."""
+        return _path(directory).is_file()
+
+
+def _path(directory: CampaignDirectory) -> Path:
+    return directory.path / "request.json"
+
+
+class Measurement(BaseModel):
+    """One property, measured with one calculator.
+
+    Attributes:
+        job: name of the property.
+        elements: of one job, see ``Job``.
+        of: what is measured.
+        member: of the potential's ensemble, from 0; −1 for the calculator itself.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job: PropertyName
+    elements: tuple[str, ...]
+    of: str
+    member: int = -1
+
+    def question(self, request: Request) -> dict[str, Any]:
+        """All that the outcome depends on."""
+        source = request.potential if self.of == "potential" else request.reference
+        assert source is not None, "the reference is measured only where there is one"
+        compared = CATALOGUE[self.job].compare is not None and request.reference is not None
+        against = request.reference.identity if compared and request.reference else ""
+        identity = member_identity(source.identity, self.member, against)
+        return Job(self.job, self.elements).question(identity, request.seed)
+
+
+class MeasuringSubject:
+    """Measures properties; see ``alpot.campaign.subject.Subject``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = CampaignDirectory(directory)
+        self.request = Request.read(self.directory)
+        self.benches = cache(self._benches)
+
+    def run(self, assignment: Assignment) -> dict[str, Any]:
+        """Measure one property, unless that has been done."""
+        request, wanted = self.request, Measurement.model_validate(assignment.spec)
+        measurements, question = Measurements(self.directory.measurements), wanted.question(request)
+        known = measurements.find(question)
+        if known is not None:
+            return {"outcome": known}
+        entry = CATALOGUE[wanted.job]
+        benches = self.benches(wanted.of, wanted.member, not entry.needs_deviation)
+        against: BaseCalculator | None = None
+        if entry.compare is not None and request.reference is not None:
+            against = request.reference.open(assignment.scratch, device=request.device)
+        outcome = measure(Job(wanted.job, wanted.elements), benches, against)
+        if outcome.is_final:
+            measurements.keep(question, outcome.dump())
+        return {"outcome": outcome.dump()}
+
+    def _benches(self, of: str, member: int, mean_forces_only: bool) -> Mapping[str, Bench]:
+        """Kept by the worker: the crystals at equilibrium serve its next tasks."""
+        request = self.request
+        source = request.potential if of == "potential" else request.reference
+        assert source is not None, "the reference is measured only where there is one"
+        scratch = self.directory.worker_scratch / f"{socket.gethostname()}-{os.getpid()}"
+        scratch.mkdir(parents=True, exist_ok=True)
+        calculator: Any = source.open(scratch, device=request.device, mean_forces_only=mean_forces_only)
+        if member >= 0:
+            calculator = calculator.members()[member]
+        return benches_of(calculator, request.elements, request.seed)

@@ -1,0 +1,250 @@
+"""Measures the properties of a potential without a campaign: what `alpot validate` does.
+
+Each property with each calculator (the potential, the members of its ensemble, the reference) is one task for the
+workers. What is measured is kept at once by the hash of the question, so a run that was ended goes on where it was, and
+a reference that is compared with many potentials is measured once.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from alpot import __version__
+from alpot.campaign.events import Task
+from alpot.campaign.subject import Kind
+from alpot.config import PropertyName, Resources
+from alpot.config_file import read_campaign
+from alpot.errors import UsageError
+from alpot.platforms.label_environment import label_environment
+from alpot.platforms.registry import open_platform
+from alpot.reference import open_reference
+from alpot.store.directory import CampaignDirectory
+from alpot.store.files import make_folder
+from alpot.store.measurements import Measurements
+from alpot.store.property_file import PropertyFile, PropertyResult, write_property_file
+from alpot.subjects.measuring import Measurement, Request
+from alpot.subjects.specimens import PotentialSource, ReferenceSource, Source, find_source
+from alpot.validation.catalogue import CATALOGUE, SUITES, Suite, refuse_unknown
+from alpot.validation.outcome import Outcome
+from alpot.validation.suite import Job, calibration_of, jobs_of
+from alpot.validation.table import result_of
+
+SUBJECT = "alpot.subjects.measuring:MeasuringSubject"
+#: A measurement whose worker was lost so often is given up: it may be the cause.
+_ATTEMPTS = 3
+
+logger = logging.getLogger(__name__)
+
+#: Called with the measurements done and in all, and the name of the last one.
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Properties that are ready to be measured.
+
+    Attributes:
+        directory: where measurements are kept and the table is written.
+        request: what is measured.
+        resources: where.
+        members: of the potential's ensemble that are measured, for error bars; 0 for none.
+        calibration: factor from the members' deviation to the expected error.
+    """
+
+    directory: CampaignDirectory
+    request: Request
+    resources: Resources
+    members: int
+    calibration: float
+
+    @property
+    def file(self) -> Path:
+        """Where the table is written."""
+        return self.directory.path / "properties.json"
+
+    def run(self, on_progress: Progress) -> PropertyFile:
+        """Measure what is not known yet, and write the table.
+
+        Raises:
+            UsageError: no worker can be reached.
+            CampaignLockedError: the same folder is in use.
+        """
+        with self.directory.lock():
+            self.request.write(self.directory)
+            wanted = {step: step.question(self.request) for step in self._steps()}
+            kept = Measurements(self.directory.measurements)
+            outcomes = {step: Outcome.model_validate(k) for step, q in wanted.items() if (k := kept.find(q))}
+            on_progress(len(outcomes), len(wanted), "")
+            missing = [step for step in wanted if step not in outcomes]
+            if missing:
+                self._measure(missing, outcomes, lambda name: on_progress(len(outcomes), len(wanted), name))
+            found = self._table(outcomes)
+            write_property_file(self.file, found)
+            shutil.rmtree(self.directory.path / "tasks", ignore_errors=True)
+        return found
+
+    def _steps(self) -> list[Measurement]:
+        """All measurements, those first that take longest."""
+        jobs = jobs_of(self.request.elements, self.request.properties)
+        jobs.sort(key=lambda job: not CATALOGUE[job.name].is_long)
+        return [step for job in jobs for step in self._of_job(job)]
+
+    def _of_job(self, job: Job) -> list[Measurement]:
+        entry = CATALOGUE[job.name]
+        members = range(-1, self.members if entry.by_members else 0)
+        steps = [Measurement(job=job.name, elements=job.elements, of="potential", member=m) for m in members]
+        if self.request.reference is not None and entry.by_reference:
+            steps.append(Measurement(job=job.name, elements=job.elements, of="reference"))
+        return steps
+
+    def _measure(
+        self, steps: Sequence[Measurement], outcomes: dict[Measurement, Outcome], on_done: Callable[[str], None]
+    ) -> None:
+        """Spread measurements over the workers; adds to ``outcomes``."""
+        platform = open_platform(self.resources)
+        slots = platform.slots[platform.pool_of[Kind.MEASURE]]
+        waiting = [(step, 1) for step in reversed(steps)]
+        running: dict[Future[dict[str, Any]], tuple[Measurement, int]] = {}
+        with platform.executor(self.directory, SUBJECT) as executor:
+            while waiting or running:
+                while waiting and len(running) < slots:
+                    step, attempt = waiting.pop()
+                    identifier = f"measure-{steps.index(step) + 1:06d}"
+                    task = Task(identifier, Kind.MEASURE, step.model_dump(mode="json"), attempt=attempt)
+                    running[executor.submit(task.dump())] = step, attempt
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step, attempt = running.pop(future)
+                    outcome = _outcome_of(future)
+                    if outcome is None and attempt < _ATTEMPTS:
+                        waiting.append((step, attempt + 1))
+                        continue
+                    outcomes[step] = outcome or Outcome(
+                        error=f"its worker was lost {attempt} times: {future.exception()}", is_final=False
+                    )
+                    on_done(step.job)
+
+    def _table(self, outcomes: dict[Measurement, Outcome]) -> PropertyFile:
+        results: list[PropertyResult] = []
+        for job in jobs_of(self.request.elements, self.request.properties):
+            steps = self._of_job(job)
+            potential, *members = [outcomes[step] for step in steps if step.of == "potential"]
+            reference = next((outcomes[step] for step in steps if step.of == "reference"), None)
+            results.append(result_of(job.name, job.system, potential, members, reference, self.calibration))
+        request = self.request
+        return PropertyFile(
+            potential=request.potential.name,
+            reference=request.reference.name if request.reference else "",
+            provenance={
+                "alpot": __version__,
+                "potential": request.potential.identity,
+                **({"reference": request.reference.identity} if request.reference else {}),
+                "seed": str(request.seed),
+            },
+            results=tuple(results),
+        )
+
+
+def _outcome_of(future: Future[dict[str, Any]]) -> Outcome | None:
+    """What a task gave; None if its worker was lost; raises ``UsageError`` if no worker can be reached any more."""
+    error = future.exception()
+    if isinstance(error, UsageError):
+        raise error
+    if error is not None:
+        logger.warning("a worker was lost: %s", error)
+        return None
+    result = future.result()
+    if result["status"] == "finished":
+        return Outcome.model_validate(result["summary"]["outcome"])
+    if result["status"] == "interrupted":
+        return None
+    return Outcome(error=str(result["message"]), is_final=False)
+
+
+def prepare_validation(
+    potential: str,
+    output: Path,
+    *,
+    reference: str | None = None,
+    suite: str = "quick",
+    properties: Sequence[str] = (),
+    elements: Sequence[str] = (),
+    members: bool = True,
+    seed: int = 0,
+    workers: int | None = None,
+) -> Validation:
+    """Find out what is to be measured, and that it can be.
+
+    Args:
+        potential: see ``find_source``.
+        output: folder for measurements and the table.
+        reference: likewise, what it is compared with.
+        suite: which properties, a key of ``SUITES``.
+        properties: these instead.
+        elements: chemical symbols; by default those of the potential.
+        members: measure the members of the ensemble, too.
+        seed: of everything random.
+        workers: on this machine, in place of what ``[resources]`` of the reference's campaign file asks for.
+
+    Raises:
+        UsageError: a name is not known, the potential has no elements, or the folder holds something else.
+    """
+    refuse_unknown(tuple(properties))
+    if suite not in SUITES:
+        raise UsageError(f"there is no suite {suite!r}; the suites are {', '.join(SUITES)}")
+    source = find_source(potential)
+    truth = find_source(reference) if reference else None
+    resources = _resources(reference, workers)
+    device = _device(resources)
+    opened = source.open(Path(), device=device) if isinstance(source, PotentialSource) else None
+    names = tuple(dict.fromkeys(elements or (opened.card.elements if opened else ())))
+    if not names:
+        raise UsageError(f"{potential} does not say which elements it is for; name one with --element")
+    for found in (source, truth):
+        _check(found, names, resources)
+    chosen = cast(tuple[PropertyName, ...], tuple(properties)) or SUITES[cast(Suite, suite)]
+    return Validation(
+        directory=_folder(output),
+        request=Request(potential=source, reference=truth, elements=names, properties=chosen, seed=seed, device=device),
+        resources=resources,
+        members=opened.ensemble.n_members if opened and members and opened.ensemble.n_members > 1 else 0,
+        calibration=calibration_of(opened) if opened else 1.0,
+    )
+
+
+def _resources(reference: str | None, workers: int | None) -> Resources:
+    """Those of the campaign file that names the reference, if it is one."""
+    path = Path(reference).expanduser() if reference else None
+    resources = read_campaign(path).resources if path is not None and path.is_file() else Resources()
+    return resources if workers is None else Resources(workers=workers, device=resources.device)
+
+
+def _device(resources: Resources) -> str:
+    if resources.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return resources.device
+
+
+def _check(source: Source | None, elements: Sequence[str], resources: Resources) -> None:
+    if isinstance(source, ReferenceSource):
+        with label_environment(resources):
+            open_reference(source.reference, base_directory=source.base_directory).check(elements)
+
+
+def _folder(output: Path) -> CampaignDirectory:
+    directory = CampaignDirectory(output)
+    if directory.path.exists() and not directory.path.is_dir():
+        raise UsageError(f"{output} is a file; give a folder with --output")
+    if directory.path.is_dir() and any(directory.path.iterdir()) and not Request.is_in(directory):
+        raise UsageError(
+            f"{output} is not empty, and no properties were measured there; choose another folder with --output"
+        )
+    make_folder(directory.path)
+    return directory

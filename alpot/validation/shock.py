@@ -1,0 +1,309 @@
+"""A small shock: a crystal runs into a wall, and what lies behind the front obeys the jump conditions, or does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import BaseCalculator
+from ase.md.verlet import VelocityVerlet
+from numpy.typing import NDArray
+
+from alpot.errors import PotentialError
+from alpot.validation.averages import standard_error
+from alpot.validation.bars import build_bar
+from alpot.validation.dynamics import set_velocities, time_step_fs
+from alpot.validation.lattice import Equilibrium
+from alpot.validation.properties import Curve, Measured, PropertyValue, attached
+from alpot.validation.runs import hold, run_checked, settle
+
+#: ASE's unit of velocity in km/s: 1 km/s is 0.01 Å/fs.
+_KM_PER_S = 0.01 / units.fs
+_KELVIN = 300.0
+#: Length of the bar in units of its width; the wall that stops it; the vacuum behind it.
+_ELONGATION = 5.0
+_WALL_CELLS = 2
+_VACUUM = 15.0  # Å, beyond the reach of metals' potentials
+#: The crystal's own volume at the temperature is the average of so many ps, after as many that do not count.
+_EXPANSION_PS, _EXPANSION_ATOMS = 1.0, 100
+#: A front compresses within some tens of fs: half of the usual time step.
+_STEP = 0.5
+_SAMPLE_INTERVAL = 10
+#: The run ends when the front has passed this share of the layers; it starts to count after the first share, when it
+#: has become steady.
+_COUNTED = (0.25, 0.8)
+#: Å: what lies closer to the wall or to the front than this is neither crystal nor shocked state.
+_EDGE = 8.0
+#: The slowest front that is waited for, in units of the speed of sound √(B/ρ).
+_SLOWEST = 0.7
+#: Two measurements of the pressure agree within this fraction in a steady shock.
+_STEADY = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bar:
+    """Atoms that fly into a wall at rest, and the layers that they begin in.
+
+    Attributes:
+        atoms: with calculator, velocities and the wall's atoms fixed.
+        layer: (n_atoms,) number of the layer, from the wall on.
+        start: (n_layers,) first height of the layers in Å; 0 is the wall's surface.
+        area: of the bar's cross-section, Å².
+        density: before the shock, amu/Å³.
+    """
+
+    atoms: Atoms
+    layer: NDArray[np.int64]
+    start: NDArray[np.float64]
+    area: float
+    density: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What was sampled.
+
+    Attributes:
+        times: (n_samples,) fs.
+        velocities: (n_samples, n_layers) mean velocity along the bar in km/s, the wall at rest.
+        heights: (n_samples, n_layers) mean positions along the bar in Å.
+        temperatures: (n_samples, n_layers) K, of the motion relative to the layer's mean.
+        pressures: (n_samples,) on the wall, GPa.
+    """
+
+    times: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    heights: NDArray[np.float64]
+    temperatures: NDArray[np.float64]
+    pressures: NDArray[np.float64]
+
+
+def shock(
+    calculator: BaseCalculator,
+    crystal: Equilibrium,
+    rng: np.random.Generator,
+    *,
+    piston_velocity: float = 1.0,
+    minimum_atoms: int = 1300,
+    uncertainty: BaseCalculator | None = None,
+    error_limit: float = 0.3,
+) -> Measured:
+    """Shock velocity, pressure, compression and temperature behind a piston that is driven into a crystal along [001].
+
+    The bar flies into a wall of fixed atoms, which in the bar's own frame is a piston. Four things are measured
+    independently: U_s from the times at which layers are stopped, the pressure from the force on the wall, compression
+    from the distances of stopped layers, temperature from their velocities. In a steady shock they obey the jump
+    conditions ρ/ρ₀ = U_s/(U_s − u_p) and P = ρ₀ U_s u_p (Rankine and Hugoniot; Zel'dovich and Raizer, Physics of Shock
+    Waves, eqs. 1.67 and 1.68); a remark says so where they do not. A bar as small as this one has no dislocations: a
+    shock that a real crystal would yield under may remain elastic.
+
+    Args:
+        calculator: any ASE calculator with stress.
+        crystal: at equilibrium according to the same calculator.
+        rng: first velocities.
+        piston_velocity: u_p, km/s.
+        minimum_atoms: of the bar, its wall included.
+        uncertainty: a calculator whose results have ``forces_std`` (n_atoms, 3) eV/Å and that may have a card with a
+            calibration, such as :class:`alpot.potential.calculator.AlpotCalculator`, which judges the shocked atoms;
+            by default ``calculator``, if it gives them.
+        error_limit: eV/Å; the remark says how many of the shocked atoms have a larger expected force error.
+
+    Raises:
+        PotentialError: a run fails, or no front went through the bar.
+    """
+    what = f"a shock of {piston_velocity:.1f} km/s in {crystal.element}"
+    bar = _prepare(calculator, crystal, rng, piston_velocity, minimum_atoms, what)
+    speed = piston_velocity + _SLOWEST * np.sqrt(crystal.bulk_modulus * units.GPa / bar.density) / _KM_PER_S
+    run = _drive(bar, piston_velocity, bar.start[-1] / (1e-2 * speed), what)
+
+    stopped = _crossing_times(run, piston_velocity)
+    passed = np.flatnonzero(np.isfinite(stopped))
+    if len(passed) < _COUNTED[1] * len(bar.start):
+        raise PotentialError(
+            f"{what} went through {len(passed)} of {len(bar.start)} layers only in {run.times[-1]:.0f} fs: no front was"
+            " formed, or it is slower than sound"
+        )
+    counted = passed[passed >= _COUNTED[0] * len(bar.start)]
+    slope, error = _line(stopped[counted], bar.start[counted])
+    velocity, noise = 100 * slope, 100 * error  # 1 Å/fs = 100 km/s
+
+    behind = _behind(bar, run, stopped)
+    if not behind:
+        raise PotentialError(f"{what} leaves no room between wall and front in {len(bar.start)} layers: use more atoms")
+    compression = float(np.mean([1 / _line(bar.start[b], run.heights[s, b])[0] for s, b in behind]))
+    pressures = run.pressures[[s for s, _ in behind]]
+    pressure = float(pressures.mean())
+    temperature = float(np.mean([run.temperatures[s, b].mean() for s, b in behind]))
+    expected = bar.density * velocity * piston_velocity * _KM_PER_S**2 / units.GPa
+    remarks = _steadiness(pressure, expected, what)
+    verdict, judged = _verdict(bar, behind[-1][1], uncertainty or calculator, error_limit)
+    return Measured(
+        values=(
+            PropertyValue(name="shock velocity", value=velocity, unit="km/s", noise=noise),
+            PropertyValue(name="shock pressure", value=pressure, unit="GPa", noise=standard_error(pressures)),
+            PropertyValue(name="shock compression", value=compression, unit=""),
+            PropertyValue(name="shock temperature", value=temperature, unit="K"),
+            *verdict,
+        ),
+        curves=(
+            Curve(
+                name="particle velocity",
+                x_label="position before the shock (Å)",
+                y_label="velocity (km/s)",
+                x=tuple(bar.start.tolist()),
+                lines={"particle velocity": tuple((run.velocities[-1] + piston_velocity).tolist())},
+            ),
+        ),
+        remarks=(*remarks, *judged),
+    )
+
+
+def _prepare(
+    calculator: BaseCalculator,
+    crystal: Equilibrium,
+    rng: np.random.Generator,
+    piston_velocity: float,
+    minimum_atoms: int,
+    what: str,
+) -> _Bar:
+    """The bar at zero pressure and 300 K, on its way into the wall."""
+    cell = crystal.supercell(1)
+    cell.set_cell(cell.cell.array * _expansion(calculator, crystal, rng, what)[:, None], scale_atoms=True)
+    atoms = attached(calculator, build_bar(cell, minimum_atoms, _ELONGATION))
+    density = atoms.get_masses().sum() / atoms.cell.volume
+    atoms.positions[:, 2] -= _WALL_CELLS * cell.cell[2, 2]
+    wall = atoms.positions[:, 2] < -1e-3
+    heights = np.unique(atoms.positions[~wall, 2].round(4))
+    layer = np.where(wall, -1, np.searchsorted(heights, atoms.positions[:, 2].round(4)))
+    atoms.set_cell(atoms.cell.array + np.diag([0, 0, _VACUUM]))
+    hold(atoms, wall)
+    set_velocities(atoms, 2 * _KELVIN, rng)
+    velocities = atoms.get_velocities()
+    velocities[~wall, 2] -= velocities[~wall, 2].mean() + piston_velocity * _KM_PER_S
+    atoms.set_velocities(velocities)
+    area = float(np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])))
+    return _Bar(atoms=atoms, layer=layer, start=heights, area=area, density=density)
+
+
+def _expansion(
+    calculator: BaseCalculator, crystal: Equilibrium, rng: np.random.Generator, what: str
+) -> NDArray[np.float64]:
+    """(3,) by how much the edges of the crystal are longer at 300 K than at rest."""
+    atoms = attached(calculator, crystal.supercell(_EXPANSION_ATOMS))
+    rest = atoms.cell.lengths()
+    edges: list[NDArray[np.float64]] = []
+    set_velocities(atoms, 2 * _KELVIN, rng)
+    settle(atoms, _KELVIN, crystal.bulk_modulus, _EXPANSION_PS, what)
+    settle(
+        atoms,
+        _KELVIN,
+        crystal.bulk_modulus,
+        _EXPANSION_PS,
+        what,
+        sample=lambda: edges.append(atoms.cell.lengths()),
+        interval=10,
+    )
+    mean = np.mean(edges, axis=0) / rest
+    # The two edges across are equal by symmetry, all three in a cubic crystal; less noise, no shear.
+    return np.array([*[mean[:2].mean()] * 2, mean[2]]) if crystal.structure == "hcp" else np.full(3, mean.mean())
+
+
+def _drive(bar: _Bar, piston_velocity: float, limit_fs: float, what: str) -> _Run:
+    """Run until the front has passed its share of the layers, or the time is up."""
+    atoms, layers = bar.atoms, len(bar.start)
+    moving = bar.layer >= 0
+    counts = np.bincount(bar.layer[moving])
+    masses = atoms.get_masses()[moving]
+    step_fs = _STEP * time_step_fs(atoms)
+    dynamics = VelocityVerlet(atoms, timestep=step_fs * units.fs)
+    samples: list[tuple[NDArray[np.float64], ...]] = []
+
+    def by_layer(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(bar.layer[moving], values, layers) / counts
+
+    def sample() -> None:
+        velocities = atoms.get_velocities()[moving]
+        mean = by_layer(velocities[:, 2])
+        velocities[:, 2] -= mean[bar.layer[moving]]
+        kinetic = by_layer(masses * (velocities**2).sum(axis=1))
+        force = atoms.get_forces(apply_constraint=False)[~moving, 2].sum()
+        pressure = np.array(-force / bar.area / units.GPa)
+        height = by_layer(atoms.positions[moving, 2])
+        samples.append((mean / _KM_PER_S, height, kinetic / (3 * units.kB), pressure))
+
+    # The kinetic energy of the flight counts as heat here.
+    flight = float(masses.mean()) * (piston_velocity * _KM_PER_S) ** 2 / (3 * units.kB)
+    while len(samples) * _SAMPLE_INTERVAL * step_fs < limit_fs:
+        stretch_ps = _SAMPLE_INTERVAL * step_fs / 1000
+        run_checked(
+            dynamics, atoms, stretch_ps, what, temperature=_KELVIN + flight, sample=sample, interval=_SAMPLE_INTERVAL
+        )
+        if (samples[-1][0] > -piston_velocity / 2).mean() > _COUNTED[1]:
+            break
+    times = np.arange(1.0, len(samples) + 1) * (_SAMPLE_INTERVAL * step_fs)
+    velocities, heights, temperatures, pressures = (np.array(column) for column in zip(*samples, strict=True))
+    return _Run(times=times, velocities=velocities, heights=heights, temperatures=temperatures, pressures=pressures)
+
+
+def _crossing_times(run: _Run, piston_velocity: float) -> NDArray[np.float64]:
+    """(n_layers,) fs at which a layer has lost half of its velocity for the first time; NaN where it has not."""
+    half = -piston_velocity / 2
+    times = np.full(run.velocities.shape[1], np.nan)
+    for number, velocity in enumerate(run.velocities.T):
+        after = np.flatnonzero(velocity > half)
+        if len(after) and after[0] > 0:
+            k = after[0]
+            share = (half - velocity[k - 1]) / (velocity[k] - velocity[k - 1])
+            times[number] = run.times[k - 1] + share * (run.times[k] - run.times[k - 1])
+    return times
+
+
+def _behind(bar: _Bar, run: _Run, stopped: NDArray[np.float64]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Samples of the second half of the run, and the layers that then lie between wall and front, off both."""
+    found = []
+    for number in range(len(run.times) // 2, len(run.times)):
+        passed = np.flatnonzero(stopped <= run.times[number])
+        front = bar.start[passed].max(initial=0.0)
+        inside = passed[(bar.start[passed] > _EDGE) & (bar.start[passed] < front - 2 * _EDGE)]
+        if len(inside) >= 4:
+            found.append((number, inside))
+    return found
+
+
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope of a straight line through points, and its standard error."""
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    return float(slope), float(np.sqrt(covariance[0, 0]))
+
+
+def _steadiness(pressure: float, expected: float, what: str) -> tuple[str, ...]:
+    if abs(pressure / expected - 1) < _STEADY:
+        return ()
+    return (
+        f"{what[0].upper()}{what[1:]} is not steady: the wall feels {pressure:.1f} GPa, and the jump conditions give"
+        f" {expected:.1f} GPa.",
+    )
+
+
+def _verdict(
+    bar: _Bar, behind: NDArray[np.int64], judge: BaseCalculator, limit: float
+) -> tuple[tuple[PropertyValue, ...], tuple[str, ...]]:
+    """The ensemble's own word on the shocked atoms, where it has one."""
+    atoms = attached(judge, bar.atoms)
+    atoms.get_forces()
+    deviations = judge.results.get("forces_std")
+    if deviations is None:
+        return (), ()
+    calibration = getattr(getattr(judge, "card", None), "calibration", 1.0)
+    errors = calibration * np.linalg.norm(deviations[np.isin(bar.layer, behind)], axis=1)
+    return (
+        (
+            PropertyValue(name="shock expected force error", value=float(errors.mean()), unit="eV/Å"),
+            PropertyValue(name="shock largest expected force error", value=float(errors.max()), unit="eV/Å"),
+        ),
+        (
+            f"{100 * np.mean(errors > limit):.0f} % of the {len(errors)} atoms in the shocked region have an expected"
+            f" force error above {limit} eV/Å.",
+        ),
+    )

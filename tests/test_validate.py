@@ -1,0 +1,106 @@
+"""`alpot validate` as a user types it: real workers, a table, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ase.calculators.emt import EMT
+
+from alpot.store.property_file import read_property_file
+from alpot.validation import validate
+from tests.command_line import Run, Said, until
+
+REFERENCE = """\
+[material]
+elements = ["Cu"]
+
+[reference]
+code = "emt"
+
+[resources]
+workers = 1
+"""
+
+
+@pytest.fixture
+def verb(verb: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    monkeypatch.chdir(tmp_path)
+    return verb
+
+
+def kept(folder: Path) -> dict[str, float]:
+    """When each measurement was written, by its question."""
+    found = {}
+    for path in folder.glob("measurements/*.json"):
+        found[json.dumps(json.loads(path.read_text())["question"])] = path.stat().st_mtime_ns
+    return found
+
+
+def test_the_table_is_that_of_the_library_and_nothing_is_measured_twice(launch: Callable[..., Run], tmp_path: Path):
+    (tmp_path / "copper.toml").write_text(REFERENCE)
+    arguments = ("validate", "emt", "--reference", "copper.toml", "-e", "Cu", "-p", "lattice")
+    said = launch(*arguments).end()
+    assert said.code == 0, said.err
+    assert "lattice constant" in said.out and "fcc Cu" in said.out and "2 of 2 measurements" in said.out
+    found = read_property_file(tmp_path / "validation" / "properties.json")
+    (expected,) = validate(EMT(), ["Cu"], ["lattice"], reference=EMT())
+    assert found.results[0].rows == expected.rows
+    assert found.provenance["potential"] == found.provenance["reference"]
+    with (tmp_path / "validation" / "properties.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["value"]) for row in rows] == [row.value for row in expected.rows]
+
+    # One more property: only that one is measured. Potential and reference are the same: so are their measurements.
+    before = kept(tmp_path / "validation")
+    assert len(before) == 1
+    said = launch(*arguments, "-p", "elastic").end()
+    assert said.code == 0, said.err
+    after = kept(tmp_path / "validation")
+    assert len(after) == 2 and before.items() <= after.items()
+    assert [result.property for result in read_property_file(tmp_path / "validation" / "properties.json").results] == [
+        "lattice",
+        "elastic",
+    ]
+
+
+def test_killed_in_the_middle_it_goes_on(launch: Callable[..., Run], tmp_path: Path):
+    arguments = ("validate", "emt", "-e", "Al", "-p", "langevin", "-p", "vacancy", "-p", "lattice", "--workers", 2)
+    run = launch(*arguments)
+    until(lambda: len(kept(tmp_path / "validation")) >= 1)
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.process.communicate()
+    until(lambda: not run.descendants())  # workers notice that nobody listens any more
+    before = kept(tmp_path / "validation")
+    assert before
+    said = launch("validate", "emt", "-e", "Al", "-p", "vacancy", "-p", "lattice").end()
+    assert said.code == 0, said.err
+    assert before.items() <= kept(tmp_path / "validation").items()
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_made(verb: Callable[..., Said], tmp_path: Path):
+    for arguments, words in (
+        (("nowhere/at-all",), "there is no nowhere/at-all"),
+        (("emtt", "-e", "Al"), "did you mean"),
+        (("emt",), "name one with --element"),
+        (("emt", "-e", "Al", "-p", "latice"), "unknown properties ['latice']"),
+        (("emt", "-e", "Al", "--suite", "all"), "the suites are quick, metal, full"),
+        (("emt", "-e", "W"), "does not know the element W"),
+        ((str(tmp_path), "-e", "Al"), "is neither a potential"),
+    ):
+        said = verb("validate", *arguments)
+        assert said.code == 2 and words in said.err, said
+        assert not (tmp_path / "validation").exists()
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(verb: Callable[..., Said], tmp_path: Path):
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation" / "thesis.tex").write_text("mine")
+    said = verb("validate", "emt", "-e", "Al")
+    assert said.code == 2 and "is not empty" in said.err
+    assert [path.name for path in (tmp_path / "validation").iterdir()] == ["thesis.tex"]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from ase.units import GPa
+
+from alpot.errors import PotentialError
+from alpot.validation.lattice import Equilibrium
+from alpot.validation.properties import Measured, attached
+from alpot.validation.shock import shock
+from tests.validation.fast_emt import FastEMT
+
+#: By how much the edges of EMT's aluminum are longer at 300 K than at rest.
+EXPANSION = 1.0083
+#: km/s.
+VELOCITIES = (1.0, 1.5, 2.0)
+
+
+def values(measured: Measured) -> dict[str, float]:
+    return {value.name.removeprefix("shock "): value.value for value in measured.values}
+
+
+@pytest.fixture(scope="module")
+def shocks(fcc_aluminum: Equilibrium) -> dict[float, Measured]:
+    return {
+        velocity: shock(FastEMT(), fcc_aluminum, np.random.default_rng(3), piston_velocity=velocity, minimum_atoms=800)
+        for velocity in VELOCITIES
+    }
+
+
+@pytest.mark.parametrize("velocity", VELOCITIES)
+def test_mass_and_momentum_are_conserved_across_the_front(
+    shocks: dict[float, Measured], fcc_aluminum: Equilibrium, velocity: float
+) -> None:
+    # Velocity, compression and pressure are measured independently of each other.
+    found = values(shocks[velocity])
+    # Distances of layers are known to a tenth of a percent.
+    assert found["compression"] == pytest.approx(found["velocity"] / (found["velocity"] - velocity), rel=0.015)
+    # The force on the wall rings by some 6 %.
+    density = 26.98 / EXPANSION**3 * 1.66054 / fcc_aluminum.volume  # g/cm³; times km²/s² it is GPa
+    assert found["pressure"] == pytest.approx(density * found["velocity"] * velocity, rel=0.06)
+    assert shocks[velocity].remarks == ()
+
+
+def test_shock_velocity_is_linear_in_the_velocity_of_the_piston(shocks: dict[float, Measured]) -> None:
+    found = [values(measured)["velocity"] for measured in shocks.values()]
+    (slope, _), residuals, *_ = np.polyfit(VELOCITIES, found, 1, full=True)
+    # s of U_s = c + s u_p lies between 1.2 and 1.6 for most metals (Marsh, LASL Shock Hugoniot Data, 1980).
+    assert np.sqrt(residuals[0] / 3) < 0.05
+    assert 1.0 < slope < 1.7
+
+
+@pytest.mark.parametrize("velocity", VELOCITIES)
+def test_pressure_is_the_static_stress_of_the_compressed_crystal_and_that_of_its_heat(
+    shocks: dict[float, Measured], fcc_aluminum: Equilibrium, velocity: float
+) -> None:
+    found = values(shocks[velocity])
+
+    def static_pressure(compression: float) -> float:
+        atoms = attached(FastEMT(), fcc_aluminum.supercell(100))
+        atoms.set_cell(atoms.cell.array * EXPANSION / [[1], [1], [compression]], scale_atoms=True)
+        return float(-atoms.get_stress()[2] / GPa)
+
+    # At 300 K, thermal pressure holds the expanded crystal against its static tension; it grows with the temperature.
+    thermal = -static_pressure(1.0) * found["temperature"] / 300
+    # The Grüneisen parameter of the compressed crystal may differ by half: some 5 % of the pressure.
+    assert found["pressure"] == pytest.approx(static_pressure(found["compression"]) + thermal, rel=0.08)
+
+
+def test_a_shock_heats_and_leaves_the_crystal_ahead_of_it_alone(shocks: dict[float, Measured]) -> None:
+    temperatures = [values(measured)["temperature"] for measured in shocks.values()]
+    assert temperatures == sorted(temperatures)
+    assert temperatures[0] > 320
+    (curve,) = shocks[1.5].curves
+    velocity = np.array(curve.lines[curve.name])
+    assert velocity[3:15].mean() == pytest.approx(1.5, abs=0.05)
+    # A layer of 18 atoms at 300 K moves by 0.07 km/s to and fro.
+    assert velocity[-3:].mean() == pytest.approx(0.0, abs=0.2)
+
+
+def test_the_verdict_of_an_ensemble_is_the_calibrated_deviation_of_the_shocked_atoms(fcc_aluminum: Equilibrium) -> None:
+    @dataclass
+    class Card:
+        calibration: float = 2.0
+
+    class Ensemble(FastEMT):
+        card = Card()
+
+        def calculate(self, *args: object, **kwargs: object) -> None:
+            super().calculate(*args, **kwargs)
+            self.results["forces_std"] = np.full_like(self.results["forces"], 0.1)
+
+    measured = shock(
+        FastEMT(),
+        fcc_aluminum,
+        np.random.default_rng(0),
+        piston_velocity=1.4,
+        minimum_atoms=500,
+        uncertainty=Ensemble(),
+    )
+    found = values(measured)
+    # Three components of 0.1 eV/Å, times two.
+    assert found["expected force error"] == pytest.approx(0.2 * np.sqrt(3))
+    assert found["largest expected force error"] == pytest.approx(0.2 * np.sqrt(3))
+    assert measured.remarks[-1].startswith("100 % of the ")
+    assert measured.remarks[-1].endswith("have an expected force error above 0.3 eV/Å.")
+
+
+def test_what_the_function_is_given_stays_as_it_is_and_the_seed_decides(fcc_aluminum: Equilibrium) -> None:
+    calculator = FastEMT()
+    first, second = (
+        values(shock(calculator, fcc_aluminum, np.random.default_rng(5), minimum_atoms=300)) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_crystal_that_does_not_resist_has_no_front(fcc_aluminum: Equilibrium) -> None:
+    class Ghost(FastEMT):
+        def calculate(self, *args: object, **kwargs: object) -> None:
+            super().calculate(*args, **kwargs)
+            self.results["forces"] = np.zeros_like(self.results["forces"])
+            self.results["stress"] = np.zeros(6)
+
+    with pytest.raises(PotentialError, match=r"shock of 1\.0 km/s in Al"):
+        shock(Ghost(), fcc_aluminum, np.random.default_rng(0), minimum_atoms=300)
