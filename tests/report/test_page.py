@@ -116,7 +116,7 @@ def test_the_page_of_a_campaign_with_everything(make):
         *("Force error", "Energy parity", "Force parity", "Error against uncertainty", "Last training"),
         *("cold curve, fcc Al", "phonons, fcc Al", "lattice constant, fcc Al", "C11, fcc Al"),
         *("Map of configuration space", "Density and temperature", "Density and energy"),
-        *("Labels", "Core-hours", "Utilisation"),
+        *("Labels", "Cost of labels", "Utilisation"),
     ]
     for words in ("4.0495 ± 0.0003 experiment, 298 K", "Someone, Some Journal 1, 2 (1999)", "worst predicted", "Al32"):
         assert words in page.words, words

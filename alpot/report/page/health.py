@@ -17,6 +17,8 @@ _STALLED_FACTOR = 3.0
 _STALLED_LEAST_S = 900.0
 #: A share of failed attempts that somebody should look at, if there are enough attempts to tell.
 _FAILED_SHARE, _FAILED_LEAST = 0.1, 10
+#: So many properties are named in one sentence.
+_NAMED = 6
 #: A calibration factor beyond which the members' deviation is a poor guide to the error.
 _POORLY_CALIBRATED = 4.0
 
@@ -90,11 +92,17 @@ def _warnings(material: Material) -> Iterator[str]:
         )
     missed = [row.name or row.property for row in status.properties if row.ok is False]
     if missed:
-        yield f"Outside of their tolerance: {', '.join(missed)}."
+        yield f"Outside of their tolerance: {_some(missed)}."
     failed = [row.name or row.property for row in status.properties if row.value is None and row.error]
     if failed:
-        yield f"Could not be measured: {', '.join(failed)}."
+        yield f"Could not be measured: {_some(failed)}."
     yield from material.problems
+
+
+def _some(names: list[str]) -> str:
+    """The first of them, and how many more there are; the table of properties has all."""
+    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _stalled(material: Material) -> Iterator[str]:

@@ -14,7 +14,7 @@ from alpot.report.markup import Markup, element, facts, join, note, row, section
 from alpot.report.page.material import Material
 from alpot.report.spending import Spending
 from alpot.report.status import Status
-from alpot.report.wording import NOTHING, counted, duration, energies_of, plural, spent_on, to_come
+from alpot.report.wording import NOTHING, core_time, counted, duration, energies_of, plural, spent_on, to_come
 
 #: A line of more points than pixels only makes the page heavy.
 _POINTS = 200
@@ -101,10 +101,12 @@ def label_figure(label_times: Sequence[tuple[float, str]], elapsed_s: float) -> 
 
 
 def _cost_figure(spending: dict[str, Spending]) -> Figure | None:
-    """Core-hours by reason, of labels and of failures."""
+    """Cost by reason, of labels and of failures."""
     known = {reason: spent for reason, spent in spending.items() if spent.core_seconds or spent.failed_core_seconds}
     if not known:
         return None
+    total = sum(spent.core_seconds + spent.failed_core_seconds for spent in known.values())
+    scale, unit = (3600.0, "core-hours") if total > 360 else (1.0, "core-seconds")
     order = sorted(known, key=lambda reason: known[reason].core_seconds + known[reason].failed_core_seconds)
     names = [shown(reason).replace("_", " ") for reason in order]
     bars = (("labels", "core_seconds", SERIES[0]), ("failures", "failed_core_seconds", "var(--bad)"))
@@ -114,17 +116,17 @@ def _cost_figure(spending: dict[str, Spending]) -> Figure | None:
             "orientation": "h",
             "name": name,
             "y": names,
-            "x": [round(getattr(known[reason], attribute) / 3600, 6) for reason in order],
+            "x": [round(getattr(known[reason], attribute) / scale, 4) for reason in order],
             "marker": {"color": color},
         }
         for name, attribute, color in bars
         if any(getattr(spent, attribute) for spent in known.values())
     ]
     return Figure(
-        title="Core-hours",
-        description=f"Core-hours by reason; the most went into {order[-1].replace('_', ' ')}.",
+        title="Cost of labels",
+        description=f"Cost in {unit} by reason; the most went into {order[-1].replace('_', ' ')}.",
         traces=traces,
-        layout={"barmode": "stack", "xaxis": axis("core-hours"), "yaxis": axis("", type="category")},
+        layout={"barmode": "stack", "xaxis": axis(unit), "yaxis": axis("", type="category")},
         numbers=_spending_table(known),
     )
 
@@ -137,10 +139,10 @@ def _spending_table(spending: dict[str, Spending]) -> Markup:
             (
                 reason.replace("_", " "),
                 f"{spent.labels:,}",
-                _hours(spent.core_seconds),
+                _price(spent.core_seconds),
                 f"{spent.rejected:,}",
                 f"{spent.failures:,}",
-                _hours(spent.failed_core_seconds),
+                _price(spent.failed_core_seconds),
             )
         )
         for reason, spent in sorted(spending.items(), key=lambda item: (-item[1].core_seconds, item[0]))
@@ -148,17 +150,16 @@ def _spending_table(spending: dict[str, Spending]) -> Markup:
     columns = (
         ("reason", ""),
         ("labels", ""),
-        ("cost", "core-hours"),
+        ("cost", ""),
         ("rejected", ""),
         ("failed attempts", ""),
-        ("cost of these", "core-hours"),
+        ("cost of these", ""),
     )
     return table("Labels and their cost by reason", columns, rows)
 
 
-def _hours(core_seconds: float) -> str:
-    hours = core_seconds / 3600
-    return NOTHING if not hours else f"{hours:,.0f}" if hours >= 99.5 else f"{hours:.3g}"
+def _price(core_seconds: float) -> str:
+    return core_time(core_seconds / 3600) if core_seconds else NOTHING
 
 
 def utilisation_figure(history: History, elapsed_s: float) -> Figure | None:

@@ -140,7 +140,7 @@
         camera: { eye: { x: 0.95, y: 0.55, z: 0.4 }, projection: { type: "orthographic" } },
       };
       const worst = Math.max(...frame.errors);
-      const words = `${select.selectedOptions[0].textContent}; the worst atom is off by ${worst.toPrecision(3)} meV/Å.`;
+      const words = `${select.selectedOptions[0].textContent}; the worst atom is off by ${Math.round(worst)} meV/Å.`;
       plot.setAttribute("aria-label", `In three dimensions: ${words}`);
       said.textContent = words;
       return draw(plot, { data: [atoms(frame), box(frame)], layout: { scene, hovermode: "closest" } });

@@ -37,9 +37,7 @@ def properties(material: Material) -> Markup:
     spread = f"{verdict}generation {status.properties_of}, ± the standard deviation of its members."
     within, compared = material.properties.coverage if material.properties else (0, 0)
     if compared:
-        spread += (
-            f" {within} of {compared} are within one error bar of the reference; it is 68 % if the bars are right."
-        )
+        spread += f" {within} of {compared} are within one error bar of the reference: 68 %, if the bars are right."
     literature = _COLUMNS if any(entry.published for entry in rows) else _COLUMNS[:-1]
     lines: list[Markup] = []
     for system, members in by_system(rows).items():
@@ -89,7 +87,8 @@ def _published(found: PublishedNumber) -> Markup:
 
 def _remarks(found: PropertyFile | None) -> Markup:
     """What the numbers do not say."""
-    remarks = [f"{result.system}: {text}" for result in found.results for text in result.remarks] if found else []
+    said = [(result.system, text) for result in found.results for text in result.remarks] if found else []
+    remarks = [text if text.startswith(system) else f"{system}: {text}" for system, text in said]
     return element("ul", *(element("li", remark) for remark in remarks), class_="soft small") if remarks else Markup()
 
 
