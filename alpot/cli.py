@@ -109,6 +109,7 @@ def run(
     """Start a campaign from its file, or continue one. Ctrl-C lets running tasks finish, then stops."""
     from alpot.report.live import LiveProgress
     from alpot.report.page import write_report
+    from alpot.report.refresh import PageRefresher
     from alpot.report.status import campaign_status
     from alpot.report.tables import property_table
     from alpot.subjects.launch import plan, prepare
@@ -123,8 +124,8 @@ def run(
     for change in launch.changes:
         console.print(escape(change), soft_wrap=True)
     try:
-        with LiveProgress(launch.directory, console) as progress:
-            outcome = launch.run(progress)
+        with LiveProgress(launch.directory, console) as progress, PageRefresher(launch.directory) as page:
+            outcome = launch.run(progress, page)
     except BaseException:
         with suppress(AlpotError):  # what went wrong is told, not that its report cannot be written
             write_report(launch.directory)

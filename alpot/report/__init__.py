@@ -1,1 +1,1 @@
-"""What people look at: status, live progress, tables, one self-contained page. Loads matplotlib only for the page."""
+"""What people look at: status, live progress, tables, one self-contained page. Loads plotly only for the page."""

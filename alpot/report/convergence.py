@@ -13,7 +13,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from alpot.report.charts import scale_logarithmically
 from alpot.report.wording import NOTHING, milli, plural, printable
 from alpot.store.files import publish_with
 from alpot.store.study import Ladder, Point, Study
@@ -116,7 +115,7 @@ def _draw(axes: Axes, ladder: Ladder, tolerance: float) -> None:
         elif point.value == ladder.recommended:
             error = max(1000 * (point.force_max or 0.0), _FLOOR)
             axes.plot([places[id(point)]], [error], "o", markersize=12, markerfacecolor="none", color=_ORANGE)
-    scale_logarithmically(axes)
+    _scale_logarithmically(axes)
     axes.set_xlim(-0.4, len(ladder.points) - 0.6)
     axes.set_xticks(range(len(ladder.points)), [f"{point.value:g}" for point in ladder.points])
     unit = f" ({ladder.unit})" if ladder.unit else ""
@@ -128,3 +127,13 @@ def _draw(axes: Axes, ladder: Ladder, tolerance: float) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
+
+
+def _scale_logarithmically(axes: Axes) -> None:
+    """A logarithmic axis whose numbers are written out: 0.5, 1, 2."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

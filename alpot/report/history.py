@@ -25,6 +25,9 @@ from alpot.campaign.subject import (
     TrainSummary,
 )
 from alpot.report.costs import Costs
+from alpot.report.property_rows import Property
+from alpot.report.spending import Spending
+from alpot.report.utilisation import Utilisation
 from alpot.store.ledger import Event
 
 #: Errors in a train task's metrics that are shown: eV/Å and eV/atom.
@@ -39,8 +42,10 @@ class Generation(BaseModel):
         number: from 1.
         labels: labels that it was trained on.
         path: folder of the potential, relative to the campaign directory.
+        checksum: SHA-256 of its weights, if recorded.
         elapsed_s: when it was trained, in s of running time of the campaign.
         seconds: how long the training took.
+        core_hours: that labels had cost when it was trained, in all.
         epochs: of the training, if recorded.
         errors: root-mean-square errors by name: ``train_force`` (eV/Å), ``train_energy`` (eV/atom), likewise
             ``validate_*`` and ``test_*``, as far as recorded.
@@ -56,8 +61,10 @@ class Generation(BaseModel):
     number: int
     labels: int
     path: str
+    checksum: str = ""
     elapsed_s: float
     seconds: float
+    core_hours: float = 0.0
     epochs: int | None = None
     errors: dict[str, float] = {}
     audit_labels: int | None = None
@@ -140,9 +147,11 @@ class History:
         label_times: of each label computed: running time in s at which it arrived, and its candidate's reason.
         failures: number of failed attempts, by kind and class.
         recent_failures: the last of them.
-        properties: rows of the last final assessment.
-        properties_of: the generation that they belong to.
+        measured: rows of the table of properties of each generation that was measured.
+        properties_of: the last of these.
         costs: of label calculations.
+        spending: the same by the reason of the candidate.
+        utilisation: when tasks ran.
         isolated_atoms: energy in eV by element, as far as known.
     """
 
@@ -160,9 +169,11 @@ class History:
     label_times: list[tuple[float, str]] = field(default_factory=list)
     failures: dict[Kind, Counter[str]] = field(default_factory=dict)
     recent_failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES_SHOWN))
-    properties: list[dict[str, Any]] = field(default_factory=list)
+    measured: dict[int, tuple[Property, ...]] = field(default_factory=dict)
     properties_of: int | None = None
     costs: Costs = field(default_factory=Costs)
+    spending: dict[str, Spending] = field(default_factory=dict)
+    utilisation: Utilisation = field(default_factory=Utilisation)
     isolated_atoms: dict[str, float] = field(default_factory=dict)
 
     _attempted: dict[str, _Running] = field(default_factory=dict, repr=False)
@@ -196,7 +207,7 @@ class History:
             case "task_failed" | "task_lost":
                 self._fail(event)
             case "task_interrupted":
-                self._attempted[event.payload["id"]] = self.running.pop(event.payload["id"])
+                self._attempted[event.payload["id"]] = self._end(event.payload["id"])
             case "task_abandoned":
                 del self._attempted[event.payload["id"]]
         self.seq = event.seq
@@ -212,9 +223,15 @@ class History:
         self.first, self.last = self.first or time, time
 
     def _start(self, task: Task) -> None:
-        earlier = self.running.pop(task.id, None) or self._attempted.pop(task.id, None)
+        earlier = self._end(task.id) if task.id in self.running else self._attempted.pop(task.id, None)
         trained_on = earlier.trained_on if earlier else self.training_labels
         self.running[task.id] = _Running(task.kind, self.elapsed_s, trained_on, task.spec.get("candidate", ""))
+
+    def _end(self, task_id: str) -> _Running:
+        """An attempt is over, however it went."""
+        task = self.running.pop(task_id)
+        self.utilisation.add(task.kind, task.since, self.elapsed_s)
+        return task
 
     def _call_off(self, candidates: frozenset[str]) -> None:
         for tasks in (self.running, self._attempted):
@@ -223,16 +240,18 @@ class History:
 
     def _fail(self, event: Event) -> None:
         payload = event.payload
-        task = self._attempted[payload["id"]] = self.running.pop(payload["id"])
+        task = self._attempted[payload["id"]] = self._end(payload["id"])
         self.failures.setdefault(task.kind, Counter())[payload["failure"]] += 1
         if task.kind == Kind.LABEL and event.kind == "task_failed":
             cost = payload.get("core_seconds")  # older ledgers do not say
-            self.costs.add_failure(payload["failure"], cost, apart=self._origins[task.candidate].apart)
+            origin = self._origins[task.candidate]
+            self.costs.add_failure(payload["failure"], cost, apart=origin.apart)
+            self.spending.setdefault(origin.reason, Spending()).add_failure(cost)
         details = {name: payload[name] for name in ("attempt", "failure", "message", "evidence")}
         self.recent_failures.append(Failure(task=payload["id"], time=event.time, **details))
 
     def _finish(self, payload: dict[str, Any]) -> None:
-        task = self.running.pop(payload["id"])
+        task = self._end(payload["id"])
         match SUMMARIES[task.kind].model_validate(payload["summary"]):
             case ExploreSummary() as summary:
                 self.walkers += summary.walkers
@@ -252,6 +271,7 @@ class History:
 
     def _labelled(self, summary: LabelSummary, origin: Candidate) -> None:
         self.costs.add_label(summary, apart=origin.apart)
+        self.spending.setdefault(origin.reason, Spending()).add_label(summary)
         self.isolated_atoms |= summary.isolated_atoms
         if summary.outcome == "labelled" and not origin.apart:
             self.training_labels += not origin.audit
@@ -263,15 +283,18 @@ class History:
             number=summary.generation,
             labels=task.trained_on,
             path=summary.path,
+            checksum=summary.checksum,
             elapsed_s=self.elapsed_s,
             seconds=seconds,
+            core_hours=self.costs.core_seconds / 3600,
             epochs=epochs if isinstance(epochs, int) else None,
             errors={name: summary.metrics[name] for name in ERRORS if name in summary.metrics},
         )
 
     def _assessed(self, summary: AssessSummary) -> None:
         if summary.properties:
-            self.properties, self.properties_of = summary.properties, summary.generation
+            self.properties_of = summary.generation
+            self.measured[summary.generation] = tuple(Property.model_validate(row) for row in summary.properties)
         before = self.generations[summary.generation]
         self.generations[summary.generation] = before.model_copy(
             update={

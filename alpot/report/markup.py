@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import json
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
 _VOID = frozenset({"meta", "br"})
+_MARKS = {"✓": "yes", "✗": "no"}
+#: Inside a script element, a browser looks for these and nothing else; in JSON strings they may be spelled otherwise.
+_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 class Markup(str):
@@ -27,9 +32,20 @@ def element(tag: str, *content: str, **attributes: str) -> Markup:
     return Markup(f"<{tag}{names}>" if tag in _VOID else f"<{tag}{names}>{join(*content)}</{tag}>")
 
 
-def section(title: str, *content: str) -> Markup:
-    """A part of the page under its heading."""
-    return element("section", element("h2", title), *content)
+def json_block(content: Any) -> Markup:
+    """Data for the page's own script, which reads it as text: a browser runs nothing in it, whatever it holds.
+
+    Args:
+        content: JSON-able, without NaN.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)
+    return element("script", Markup(text), type="application/json")
+
+
+def section(title: str, *content: str, id_: str) -> Markup:
+    """A part of the page under its heading; ``id_`` is for links to it."""
+    heading = element("h2", title, id=f"{id_}-title")
+    return element("section", heading, *content, id=id_, aria_labelledby=f"{id_}-title")
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Markup:
@@ -38,7 +54,46 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Markup:
     return element("dl", *(join(element("dt", name), element("dd", text)) for name, text in known))
 
 
-def table(head: Markup, *rows: Markup) -> Markup:
-    """A table that scrolls by itself where the screen is too narrow."""
-    body = element("table", element("thead", head), element("tbody", *rows))
-    return element("div", body, class_="scroll")
+def note(*text: str) -> Markup:
+    """What is said in passing."""
+    return element("p", *text, class_="soft small")
+
+
+def row(cells: Sequence[str], style: str = "", texts: Container[int] = (0,)) -> Markup:
+    """A row of a table, headed by its first cell.
+
+    Args:
+        cells: as text or markup.
+        style: class of the row.
+        texts: numbers of the columns that hold text rather than numbers.
+    """
+    first, *others = cells
+    data = (
+        element("td", cell, class_=_MARKS.get(cell, "") or ("text" if column in texts else ""))
+        for column, cell in enumerate(others, 1)
+    )
+    return element("tr", element("th", first, scope="row"), *data, class_=style)
+
+
+def table(
+    caption: str, columns: Sequence[tuple[str, str]], rows: Iterable[Markup], texts: Container[int] = (0,)
+) -> Markup:
+    """A table that scrolls by itself, with the keyboard too, where the screen is too narrow.
+
+    Args:
+        caption: what it shows, for those who cannot see where it stands.
+        columns: title and unit of each.
+        rows: see ``row``.
+        texts: numbers of the columns that hold text rather than numbers.
+    """
+    head = element(
+        "tr",
+        *(
+            element(
+                "th", title, element("small", unit) if unit else "", scope="col", class_="text" if n in texts else ""
+            )
+            for n, (title, unit) in enumerate(columns)
+        ),
+    )
+    parts = (element("caption", caption), element("thead", head), element("tbody", *rows))
+    return element("div", element("table", *parts), class_="scroll", role="region", aria_label=caption, tabindex="0")

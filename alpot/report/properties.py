@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from alpot.report.status import Property
+from alpot.report.property_rows import Property
 from alpot.report.tables import property_table
 from alpot.report.wording import duration, printable
 from alpot.store.files import publish

@@ -20,6 +20,8 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.report.costs import Prediction
 from alpot.report.history import Failure, Generation, History
+from alpot.report.property_rows import Property
+from alpot.report.spending import Spending
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
 
@@ -135,22 +137,6 @@ class Tasks(Part):
     oldest_s: float
 
 
-class Property(Part):
-    """One row of the property table, see ``alpot.validation.suite.PropertyRow``."""
-
-    property: str = ""
-    system: str = ""
-    name: str = ""
-    unit: str = ""
-    value: float | None = None
-    std: float | None = None
-    reference: float | None = None
-    difference: float | None = None
-    tolerance: str | None = None
-    ok: bool | None = None
-    error: str | None = None
-
-
 class Status(Part):
     """Where a campaign stands.
 
@@ -169,6 +155,7 @@ class Status(Part):
         potential: its folder.
         labels: the reference calculations.
         costs: what they have cost, and will cost.
+        spending: what they have cost by the reason of their candidates.
         isolated_atoms: energy of the isolated atom by the reference in eV, by element, as far as known.
         exploration: the walkers.
         tasks: in flight, by kind.
@@ -178,8 +165,9 @@ class Status(Part):
         recent_failures: the last attempts that failed, of any kind.
         ending: why the campaign comes to its end, once it does.
         finished: why it has ended.
-        properties: of the final potential.
+        properties: of the last potential that was measured.
         properties_of: the generation that they belong to.
+        properties_by_generation: the same rows of each generation that was measured.
     """
 
     name: str
@@ -196,6 +184,7 @@ class Status(Part):
     potential: str | None
     labels: Labels
     costs: Spent
+    spending: dict[str, Spending]
     isolated_atoms: dict[str, float]
     exploration: Exploration
     tasks: dict[str, Tasks]
@@ -207,6 +196,7 @@ class Status(Part):
     finished: str | None
     properties: tuple[Property, ...]
     properties_of: int | None
+    properties_by_generation: dict[int, tuple[Property, ...]]
 
 
 def campaign_status(directory: CampaignDirectory) -> Status:
@@ -253,6 +243,7 @@ def describe(
         potential=potential,
         labels=_labels(config, state, history, only_labels),
         costs=_costs(config, state, history, only_labels),
+        spending={reason: spent.model_copy() for reason, spent in history.spending.items()},
         isolated_atoms=dict(history.isolated_atoms),
         exploration=_exploration(state, history),
         tasks=_tasks(state, history, elapsed_s),
@@ -262,8 +253,9 @@ def describe(
         recent_failures=tuple(history.recent_failures),
         ending=state.ending.reason if state.ending else None,
         finished=state.finished,
-        properties=tuple(Property.model_validate(row) for row in history.properties),
+        properties=history.measured.get(history.properties_of or 0, ()),
         properties_of=history.properties_of,
+        properties_by_generation=dict(history.measured),
     )
 
 

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from alpot.report.history import Generation
-from alpot.report.status import Phase, Property, Status
+from alpot.report.property_rows import Property
+from alpot.report.status import Phase, Status
 from alpot.report.wording import (
     NOTHING,
     counted,

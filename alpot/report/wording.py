@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 
 from alpot.report.costs import Prediction
-from alpot.report.status import Property, Spent, Status
+from alpot.report.property_rows import Property
+from alpot.report.status import Spent, Status
 
 #: Stands where nothing is known.
 NOTHING = "–"

@@ -13,6 +13,7 @@ from alpot.campaign.controller import Controller, Observer, Outcome
 from alpot.campaign.executor import Platform
 from alpot.campaign.policy import PolicySettings
 from alpot.campaign.settings import policy_settings
+from alpot.campaign.state import State
 from alpot.config import Campaign
 from alpot.config_file import parse_campaign, read_text
 from alpot.errors import CampaignDirectoryError, StorageError, UsageError
@@ -43,8 +44,13 @@ class Launch:
     config: Campaign
     changes: Sequence[str] = ()
 
-    def run(self, on_change: Observer | None = None) -> Outcome:
-        """Run until the campaign ends or is stopped; raises as ``Controller.run``."""
+    def run(self, *observers: Observer) -> Outcome:
+        """Run until the campaign ends or is stopped, telling ``observers`` of it; raises as ``Controller.run``."""
+
+        def on_change(state: State) -> None:
+            for observer in observers:
+                observer(state)
+
         platform = open_platform(self.config.resources)
         controller = Controller(
             directory=self.directory,

@@ -1,12 +1,16 @@
 """The fake subject of tests/campaign, with everything that the real one tells: errors, curves, properties, failures."""
 
+import math
 from pathlib import Path
 
 from fake_subject import FakeSubject
+from portrait import assessment
 
 from alpot.errors import FailureClass, ReferenceError
+from alpot.store.assessment_file import write_assessment_file
 from alpot.store.directory import CampaignDirectory
 from alpot.store.json_files import publish_json
+from alpot.store.property_file import PropertyFile, write_property_file
 
 EVIL = '<script>alert("1")</script>[/bold]$x^{$\x1b[2J & \'"'
 
@@ -83,6 +87,13 @@ class Story(FakeSubject):
         return summary | {"properties": rows if spec["final"] else []}
 
 
+def measured(directory: CampaignDirectory, generation: int, result: dict) -> None:
+    """The file of properties: its rows are in the ledger, too."""
+    results = [{"property": "lattice", "rows": [], **result}]
+    found = PropertyFile.model_validate({"potential": f"generation {generation}", "results": results})
+    write_property_file(directory.properties_path(generation), found)
+
+
 class EvilStory(Story):
     """Writes things that must be shown as they are, and nothing else."""
 
@@ -110,3 +121,57 @@ class Fragile(Story):
 
     def train(self, task_id, rng, spec):
         raise ValueError("the loss is not finite")
+
+
+class Portrayed(Story):
+    """Tells all that a page can show: costs, properties of each generation, curves, an assessment file."""
+
+    def label(self, task_id, rng, spec):
+        summary = super().label(task_id, rng, spec)
+        seconds = 30.0 + 200.0 * rng.random()
+        return summary | {"atoms": 30 + rng.randrange(60), "seconds": seconds, "core_seconds": 4 * seconds}
+
+    def assess(self, task_id, rng, spec):
+        summary = super().assess(task_id, rng, spec | {"final": True})
+        generation = spec["generation"]
+        write_assessment_file(self.directory, assessment(generation))
+        published = {"value": 4.0495, "uncertainty": 0.0003, "kind": "experiment", "temperature": 298.0}
+        published |= {"source": "Someone, Some Journal 1, 2 (1999)", "doi": "10.1103/PhysRevB.42.8573"}
+        for row in summary["properties"]:
+            if row.get("value"):
+                row["value"] += 0.1 / generation
+        summary["properties"][0]["published"] = [published]
+        at = [0.1 * number for number in range(60)]
+        cold = {"name": "cold curve", "x": at, "x_label": "V/V₀", "y_label": "energy (eV/atom)"}
+        bands = {"name": "phonons", "x": at, "x_label": "wave vector", "y_label": "frequency (THz)"}
+        bands |= {"ticks": [[0.0, "Γ"], [3.0, "X"], [5.9, "L"]]}
+        sides = {
+            side: [
+                cold | {"lines": {"cold curve": [(x - shift) ** 2 for x in at]}},
+                bands | {"lines": {f"branch {n}": [(n + shift) * abs(math.sin(x)) for x in at] for n in range(3)}},
+            ]
+            for side, shift in (("curves", 3.0), ("reference_curves", 3.1))
+        }
+        measured(self.directory, generation, {"system": "fcc Al", "remarks": ["All modes are stable."], **sides})
+        return summary
+
+
+class EvilPortrayed(EvilStory):
+    """The same, with words that must be shown as they are."""
+
+    def assess(self, task_id, rng, spec):
+        summary = super().assess(task_id, rng, spec | {"final": True})
+        write_assessment_file(self.directory, assessment(spec["generation"], text=EVIL))
+        published = {
+            "value": 1.0,
+            "kind": EVIL,
+            "source": EVIL,
+            "temperature": 0.0,
+            "doi": f'10.1234/x"onclick="alert(1)"{EVIL}',
+        }
+        for row in summary["properties"]:
+            row["published"] = [published]
+        curve = dict.fromkeys(("property", "system", "name", "x_label", "y_label"), EVIL)
+        return summary | {
+            "curves": [curve | {"x": [0.0, 1.0], "lines": {EVIL: [0.0, 1.0]}, "ticks": [[0.0, EVIL], [1.0, EVIL]]}]
+        }

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from alpot.report.history import Generation
-from alpot.report.status import Property
+from alpot.report.property_rows import Property
 from alpot.report.tables import generation_cells, generation_table, property_cells, property_table
 from alpot.report.wording import counted, duration, milli, picoseconds, printable
 

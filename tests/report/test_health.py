@@ -1,0 +1,91 @@
+"""What somebody should look at is said, and nothing else."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alpot.campaign import events
+from alpot.campaign.events import Task
+from alpot.campaign.subject import Kind
+from alpot.errors import CampaignFailed, FailureClass
+from alpot.report.page.health import health
+from alpot.report.page.material import gather
+from alpot.store.ledger import Event, Ledger
+
+WELL = "Nothing that anybody would have to look at."
+
+
+def write(directory, *timed_events, began_s_ago=0.0):
+    """Events at so many seconds after the beginning."""
+    start = datetime.now(UTC) - timedelta(seconds=began_s_ago)
+    with Ledger(directory.ledger) as ledger:
+        for second, event in timed_events:
+            time = (start + timedelta(seconds=second)).isoformat()
+            ledger.append(Event(kind=event.kind, payload=event.payload, time=time))
+
+
+def explored(n_found):
+    task = Task("explore-000001", Kind.EXPLORE, {"generation": None, "starts": n_found})
+    found = [{"id": f"explore-000001/{n}", "key": f"k{n}", "score": 1.0, "reason": "initial"} for n in range(n_found)]
+    return (1, events.task_started(task)), (2, events.task_finished(task, {"candidates": found}, 1.0))
+
+
+def label(number):
+    return Task(f"label-{number:06d}", Kind.LABEL, {"candidate": f"explore-000001/{number}"})
+
+
+def finished(number):
+    made = {"candidate": f"explore-000001/{number}", "key": f"k{number}", "outcome": "labelled"}
+    return events.task_finished(label(number), made | {"path": "p", "checksum": "0", "seconds": 1.0}, 1.0)
+
+
+OPENED = (0, events.opened(config="c0ffee", host="here", pid=1, version="0"))
+
+
+def test_a_healthy_campaign(make):
+    controller = make("Story", max_labels=12)
+    controller.run()
+    assert WELL not in health(gather(controller.directory))  # a property is out of tolerance
+    assert "Outside of their tolerance: C11." in health(gather(controller.directory))
+
+
+def test_a_new_campaign_is_healthy(create):
+    assert WELL in health(gather(create()))
+
+
+@pytest.mark.parametrize(("age", "is_stalled"), [(600.0, False), (3000.0, False), (5000.0, True)])
+def test_a_task_that_hangs(create, age, is_stalled):
+    """The longest label took 1,200 s; three times that is suspicious."""
+    directory = create()
+    story = (OPENED, *explored(2), (10, events.task_started(label(0))), (1210, finished(0)))
+    write(directory, *story, (1220, events.task_started(label(1))), began_s_ago=1220 + age)
+    with directory.lock():
+        said = health(gather(directory))
+    assert ("A label task has been running for" in said) == is_stalled
+    assert (WELL in said) != is_stalled
+    if is_stalled:
+        assert "running for 1:23:2" in said and "the longest before took 0:20:00" in said
+
+
+@pytest.mark.parametrize(("n_failed", "is_told"), [(2, False), (12, True)])
+def test_many_failures(create, n_failed, is_told):
+    story = [OPENED, *explored(20)]
+    for number in range(20):
+        story.append((10 + number, events.task_started(label(number))))
+        if number < n_failed:
+            failed = events.task_failed(label(number), FailureClass.NOT_CONVERGED, "no")
+            story += [(10 + number, failed), (10 + number, events.task_started(label(number).again()))]
+        story.append((10 + number, finished(number)))
+    directory = create()
+    write(directory, *story)
+    with directory.lock():
+        said = health(gather(directory))
+    assert (f"{100 * n_failed / (20 + n_failed):.0f} % of the attempts at labels failed" in said) == is_told
+
+
+def test_a_failed_campaign(make):
+    controller = make("Fragile")
+    with pytest.raises(CampaignFailed):
+        controller.run()
+    said = health(gather(controller.directory))
+    assert "The campaign is failed" in said and "Attempts at train tasks failed: 3 bug." in said
