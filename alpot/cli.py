@@ -270,7 +270,8 @@ def validate(
     ] = None,
 ) -> None:
     """Measure physical properties of any potential, beside a reference and published values."""
-    from alpot.report.properties import PropertyProgress, property_view, write_property_csv
+    from alpot.report.page.validation import write_validation
+    from alpot.report.properties import PropertyProgress, property_view
     from alpot.subjects.validation import prepare_validation
 
     work = prepare_validation(
@@ -287,7 +288,7 @@ def validate(
     with PropertyProgress(console) as progress:
         found = work.run(progress)
     console.print(property_view(found))
-    written = (work.file, write_property_csv(output, found))
+    written = (work.file, *write_validation(output, found))
     console.print(f"wrote {escape(', '.join(map(str, written)))}", soft_wrap=True)
 
 

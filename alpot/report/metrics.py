@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from alpot.report.history import ERRORS, Generation
+from alpot.report.property_rows import Property
 from alpot.report.status import Status
 from alpot.store.assessment_file import AssessmentFile, AuditFrame
-from alpot.store.property_file import PropertyFile
+from alpot.store.property_file import PropertyFile, PropertyRow
 
 _UNITS = {"force": "eV/A", "energy": "eV/atom"}
 #: A spreadsheet takes a cell that begins with one of these for a formula.
@@ -31,6 +32,14 @@ def metrics_files(status: Status, assessment: AssessmentFile | None, properties:
         "audit_frames.csv": _csv(_AUDIT_TITLES, map(_audit_row, assessment.audit if assessment else ())),
         "failures.csv": _csv(("task", "class", "attempts"), _failure_rows(status)),
         "metrics.jsonl": "".join(_metrics_line(status, generation) for generation in status.generations),
+    }
+
+
+def property_files(found: PropertyFile) -> dict[str, str]:
+    """The same tables of properties that were measured without a campaign."""
+    return {
+        "properties.csv": _csv(_PROPERTY_TITLES[1:], map(_property_row, found.rows)),
+        "curves.csv": _csv(_CURVE_TITLES, _curve_rows(found)),
     }
 
 
@@ -56,19 +65,11 @@ _PROPERTY_TITLES = (
 
 def _property_rows(status: Status) -> Iterator[tuple[object, ...]]:
     for generation, rows in status.properties_by_generation.items():
-        for row in rows:
-            values = (
-                row.value,
-                row.std,
-                row.noise,
-                row.uncertainty,
-                row.reference,
-                row.difference,
-                row.tolerance,
-                row.ok,
-                row.error,
-            )
-            yield (generation, row.property, row.system, row.name, row.unit, *values)
+        yield from ((generation, *_property_row(row)) for row in rows)
+
+
+def _property_row(row: Property | PropertyRow) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in _PROPERTY_TITLES[1:])
 
 
 _CURVE_TITLES = ("property", "system", "name", "of", "line", "x_label", "y_label", "x", "y")

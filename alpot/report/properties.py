@@ -1,11 +1,8 @@
-"""Shows how properties are being measured, and their table: on a terminal and as CSV."""
+"""Shows how properties are being measured without a campaign, and their table, on a terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,8 +13,7 @@ from rich.text import Text
 from alpot.report.property_rows import Property
 from alpot.report.tables import property_table
 from alpot.report.wording import duration, printable
-from alpot.store.files import publish
-from alpot.store.property_file import PropertyFile, PropertyRow
+from alpot.store.property_file import PropertyFile
 
 #: In a log, there is a line whenever another such share is done.
 _SHARE_PER_LINE = 0.1
@@ -71,15 +67,3 @@ def property_view(found: PropertyFile) -> RenderableType:
         share = f"{within} of {compared} properties are within one error bar of the reference ({within / compared:.0%};"
         remarks.append(f" {share} 68% if the error bars are right)")
     return Group(property_table(rows), *(Text(printable(remark), style="dim") for remark in remarks))
-
-
-def write_property_csv(folder: Path, found: PropertyFile) -> Path:
-    """Writes the table as ``properties.csv``; returns its path; ``StorageError`` if it cannot be written."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(PropertyRow.model_fields))
-    table.writeheader()
-    for row in found.rows:
-        table.writerow(row.model_dump())
-    path = folder / "properties.csv"
-    publish(path, text.getvalue().encode())
-    return path

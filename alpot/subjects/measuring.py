@@ -106,7 +106,7 @@ class MeasuringSubject:
         if known is not None:
             return {"outcome": known}
         entry = CATALOGUE[wanted.job]
-        benches = self.benches(wanted.of, wanted.member, not entry.needs_deviation)
+        benches = self.benches(wanted.of, wanted.member)
         against: BaseCalculator | None = None
         if entry.compare is not None and request.reference is not None:
             against = request.reference.open(assignment.scratch, device=request.device)
@@ -115,14 +115,15 @@ class MeasuringSubject:
             measurements.keep(question, outcome.dump())
         return {"outcome": outcome.dump()}
 
-    def _benches(self, of: str, member: int, mean_forces_only: bool) -> Mapping[str, Bench]:
+    def _benches(self, of: str, member: int) -> Mapping[str, Bench]:
         """Kept by the worker: the crystals at equilibrium serve its next tasks."""
         request = self.request
         source = request.potential if of == "potential" else request.reference
         assert source is not None, "the reference is measured only where there is one"
         scratch = self.directory.worker_scratch / f"{socket.gethostname()}-{os.getpid()}"
         scratch.mkdir(parents=True, exist_ok=True)
-        calculator: Any = source.open(scratch, device=request.device, mean_forces_only=mean_forces_only)
+        calculator: Any = source.open(scratch, device=request.device, mean_forces_only=True)
         if member >= 0:
-            calculator = calculator.members()[member]
-        return benches_of(calculator, request.elements, request.seed)
+            return benches_of(calculator.members()[member], request.elements, request.seed)
+        judge = source.open(scratch, device=request.device)
+        return benches_of(calculator, request.elements, request.seed, judge)

@@ -24,10 +24,19 @@ class Bench:
         element: chemical symbol.
         entropy: seed of everything random. Each property draws from numbers of its own, so that what one draws does
             not depend on which others are measured.
+        judge: the same potential with the deviation of its members, ``results["forces_std"]``, where that makes a call
+            dearer; by default the calculator itself.
     """
 
-    def __init__(self, calculator: BaseCalculator, element: str, entropy: Sequence[int] = (0,)) -> None:
+    def __init__(
+        self,
+        calculator: BaseCalculator,
+        element: str,
+        entropy: Sequence[int] = (0,),
+        judge: BaseCalculator | None = None,
+    ) -> None:
         self.calculator = calculator
+        self.judge = judge or calculator
         self.element = element
         self._entropy = tuple(entropy)
         self._crystals: dict[Structure, Equilibrium | Exception] = {}

@@ -56,7 +56,6 @@ class Property:
         by_members: whether each member of an ensemble is measured, for an error bar; not where a run only has to live
             to its end.
         by_reference: whether the reference is measured.
-        needs_deviation: whether it looks at ``results["forces_std"]``, which makes a potential's call dearer.
         is_long: whether it takes minutes; these begin first, so that they do not end alone.
         version: raised by hand when its numbers change, so that what was kept of the older ones is measured again.
     """
@@ -65,7 +64,6 @@ class Property:
     compare: Callable[[BaseCalculator, BaseCalculator, Sequence[str], np.random.Generator], Measured] | None = None
     by_members: bool = True
     by_reference: bool = True
-    needs_deviation: bool = False
     is_long: bool = False
     version: int = 1
 
@@ -123,11 +121,9 @@ CATALOGUE: dict[PropertyName, Property] = {
         measure=lambda bench, rng: melting_point(bench.calculator, bench.crystal(), rng), is_long=True
     ),
     "shock": Property(
-        measure=lambda bench, rng: shock(bench.calculator, bench.crystal(), rng), needs_deviation=True, is_long=True
+        measure=lambda bench, rng: shock(bench.calculator, bench.crystal(), rng, uncertainty=bench.judge), is_long=True
     ),
-    "fresh_frames": Property(
-        compare=errors_on_frames, by_members=False, by_reference=False, needs_deviation=True, is_long=True
-    ),
+    "fresh_frames": Property(compare=errors_on_frames, by_members=False, by_reference=False, is_long=True),
     "nve": Property(measure=_nve, by_members=False, by_reference=False, is_long=True),
     "langevin": Property(measure=_langevin, by_members=False, by_reference=False, is_long=True),
 }

@@ -85,7 +85,7 @@ def shock(
     rng: np.random.Generator,
     *,
     piston_velocity: float = 1.0,
-    minimum_atoms: int = 1300,
+    minimum_atoms: int = 600,
     uncertainty: BaseCalculator | None = None,
     error_limit: float = 0.3,
 ) -> Measured:

@@ -84,9 +84,11 @@ def jobs_of(elements: Sequence[str], properties: Sequence[PropertyName]) -> list
     ]
 
 
-def benches_of(calculator: BaseCalculator, elements: Sequence[str], seed: int) -> dict[str, Bench]:
-    """A bench for each element."""
-    return {element: Bench(calculator, element, (seed, atomic_numbers[element])) for element in elements}
+def benches_of(
+    calculator: BaseCalculator, elements: Sequence[str], seed: int, judge: BaseCalculator | None = None
+) -> dict[str, Bench]:
+    """A bench for each element; ``judge`` as in :class:`Bench`."""
+    return {element: Bench(calculator, element, (seed, atomic_numbers[element]), judge) for element in elements}
 
 
 def measure(job: Job, benches: Mapping[str, Bench], reference: BaseCalculator | None = None) -> Outcome:
@@ -105,7 +107,7 @@ def measure(job: Job, benches: Mapping[str, Bench], reference: BaseCalculator | 
         return Outcome.of(partial(entry.measure, bench, rng))
     if reference is None:
         return Outcome(error=f"{job.name} compares with a reference, and there is none: a reference is needed")
-    return Outcome.of(partial(entry.compare, bench.calculator, reference, job.elements, rng))
+    return Outcome.of(partial(entry.compare, bench.judge, reference, job.elements, rng))
 
 
 def members_of(calculator: BaseCalculator) -> list[BaseCalculator]:

@@ -61,11 +61,19 @@ def report_files(directory: CampaignDirectory) -> dict[str, str]:
         hard(material),
         provenance(material),
     )
-    page = _page(material.status.name, head(material), sections)
+    page = page_of(material.status.name, head(material), sections, _CONTENTS)
     return metrics_files(material.status, material.assessment, material.properties) | {PAGE: page}
 
 
-def _page(title: str, header: Markup, sections: Sequence[Markup]) -> str:
+def page_of(title: str, header: Markup, sections: Sequence[Markup], contents: Sequence[tuple[str, str]]) -> str:
+    """A whole page.
+
+    Args:
+        title: of the window.
+        header: what stands above all sections.
+        sections: of the page.
+        contents: id and title of the sections that the page links to.
+    """
     has_plots = any('class="plot' in part for part in sections)
     scripts = (_plotly(), _resource("page.js")) if has_plots else ()
     head = element(
@@ -77,7 +85,7 @@ def _page(title: str, header: Markup, sections: Sequence[Markup]) -> str:
         element("title", f"{title} · alpot"),
         element("style", Markup(_resource("page.css"))),
     )
-    links = (element("a", name, href=f"#{id_}") for id_, name in _CONTENTS)
+    links = (element("a", name, href=f"#{id_}") for id_, name in contents)
     body = element(
         "body",
         element("a", "To the content", href="#main", class_="skip"),

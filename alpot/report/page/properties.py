@@ -28,14 +28,32 @@ _TICK = 5
 def properties(material: Material) -> Markup:
     """The table, curves, history."""
     status = material.status
-    rows = status.properties
-    if not rows:
+    if not status.properties:
         nothing = element("p", "Nothing was measured so far; it will be at the end of the campaign.", class_="soft")
         return section("Physical properties", nothing, id_="properties")
+    histories = history_figures(status.properties_by_generation)
+    return section(
+        "Physical properties",
+        *measured(status.properties, f"generation {status.properties_of}", material.properties),
+        element("h3", "By generation") if histories else "",
+        cards(histories[:_HISTORIES], "cards small") if histories else "",
+        note(f"{len(histories) - _HISTORIES} more are in properties.csv.") if len(histories) > _HISTORIES else "",
+        id_="properties",
+    )
+
+
+def measured(rows: Sequence[Property], of: str, found: PropertyFile | None) -> tuple[Markup, ...]:
+    """The table, what it does not say, and the curves.
+
+    Args:
+        rows: of the table.
+        of: whose they are, such as "generation 2".
+        found: the file that they come from, as far as there is one.
+    """
     judged = [entry.ok for entry in rows if entry.ok is not None]
     verdict = f"{sum(judged)} of {len(judged)} within tolerance; " if judged else ""
-    spread = f"{verdict}generation {status.properties_of}, ± the standard deviation of its members."
-    within, compared = material.properties.coverage if material.properties else (0, 0)
+    spread = f"{verdict}{of}, ± the standard deviation of its members."
+    within, compared = found.coverage if found else (0, 0)
     if compared:
         spread += f" {within} of {compared} are within one error bar of the reference: 68 %, if the bars are right."
     literature = _COLUMNS if any(entry.published for entry in rows) else _COLUMNS[:-1]
@@ -45,20 +63,13 @@ def properties(material: Material) -> Markup:
             lines.append(element("tr", element("th", system, scope="rowgroup", colspan=str(len(literature)))))
         for member in members:
             lines += _rows(member, len(literature))
-    texts = (0, len(_COLUMNS) - 1)
-    curves = curve_figures(material.properties)
-    histories = history_figures(status.properties_by_generation)
-    return section(
-        "Physical properties",
+    curves = curve_figures(found)
+    return (
         note(spread),
-        table(f"Properties of generation {status.properties_of}", literature, lines, texts),
-        _remarks(material.properties),
-        element("h3", "Curves") if curves else "",
-        cards(curves) if curves else "",
-        element("h3", "By generation") if histories else "",
-        cards(histories[:_HISTORIES], "cards small") if histories else "",
-        note(f"{len(histories) - _HISTORIES} more are in properties.csv.") if len(histories) > _HISTORIES else "",
-        id_="properties",
+        table(f"Properties of {of}", literature, lines, (0, len(_COLUMNS) - 1)),
+        _remarks(found),
+        element("h3", "Curves") if curves else Markup(),
+        cards(curves) if curves else Markup(),
     )
 
 

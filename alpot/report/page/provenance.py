@@ -24,13 +24,12 @@ def provenance(material: Material) -> Markup:
         f"{s.time} on {s.host} (process {s.pid}), alpot {s.version}, campaign file {s.config[:12]}…"
         for s in history.sessions
     )
-    installed = " · ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     lines = (
         ("Campaign file", element("code", f"sha256 {sha256(text.encode()).hexdigest()}")),
         ("Potential", element("code", weights) if weights else ""),
         ("Ledger", f"{history.seq:,} events"),
         ("Run", join(*(element("div", session) for session in sessions))),
-        ("This page by", f"Python {platform.python_version()} · {installed}"),
+        ("This page by", versions()),
     )
     return section(
         "Provenance",
@@ -40,6 +39,12 @@ def provenance(material: Material) -> Markup:
         element("details", element("summary", "The campaign file"), element("pre", text, tabindex="0")),
         id_="provenance",
     )
+
+
+def versions() -> Markup:
+    """Of whatever may change a result."""
+    installed = " · ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    return join(f"Python {platform.python_version()} · {installed}")
 
 
 def foot() -> Markup:
