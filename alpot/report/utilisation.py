@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ class Utilisation:
     """Attempts at tasks in running time of the campaign, in s.
 
     Attributes:
-        begins: when each ended attempt began, by kind.
+        begins: when each attempt began that has ended, by kind.
         ends: when it ended.
     """
 
@@ -26,6 +27,21 @@ class Utilisation:
         """Takes in an attempt that ended, however it did."""
         self.begins.setdefault(kind, []).append(begin)
         self.ends.setdefault(kind, []).append(end)
+
+    def with_running(self, begun: Iterable[tuple[Kind, float]], now: float) -> Utilisation:
+        """The same, with attempts that have not ended.
+
+        Args:
+            begun: their kinds, and when they began, in s.
+            now: running time of the campaign in s.
+        """
+        whole = Utilisation(
+            {kind: [*times] for kind, times in self.begins.items()},
+            {kind: [*times] for kind, times in self.ends.items()},
+        )
+        for kind, begin in begun:
+            whole.add(kind, begin, now)
+        return whole
 
     def longest_s(self, kind: Kind) -> float | None:
         """The longest that an attempt at a task of this kind has taken."""

@@ -64,3 +64,13 @@ def test_every_way_to_end_is_taken_in():
     assert utilisation.begins == {Kind.EXPLORE: [0.0], Kind.LABEL: [6.0, 10.0]}
     spent = history.spending["initial"]
     assert (spent.labels, spent.failures, spent.failed_core_seconds) == (0, 1, 12.0)
+
+
+def test_what_still_runs_counts_until_now():
+    ended = Utilisation()
+    ended.add(Kind.LABEL, 0.0, 4.0)
+    now = ended.with_running([(Kind.TRAIN, 6.0), (Kind.LABEL, 8.0)], 10.0)
+    edges = np.array([0.0, 5.0, 10.0])
+    assert now.running(Kind.TRAIN, edges) == pytest.approx([0.0, 0.8])
+    assert now.running(Kind.LABEL, edges) == pytest.approx([0.8, 0.4])
+    assert ended.busy_s(Kind.LABEL) == 4.0 and Kind.TRAIN not in ended.ends

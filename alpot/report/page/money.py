@@ -164,7 +164,8 @@ def _price(core_seconds: float) -> str:
 
 def utilisation_figure(history: History, elapsed_s: float) -> Figure | None:
     """Tasks in flight over running time, by kind."""
-    utilisation = history.utilisation
+    in_flight = ((task.kind, task.since) for task in history.running.values())
+    utilisation = history.utilisation.with_running(in_flight, elapsed_s)
     kinds = [kind for kind in Kind if utilisation.busy_s(kind) > 0]
     if not kinds or elapsed_s <= 0:
         return None

@@ -88,12 +88,19 @@ def _published(found: PublishedNumber) -> Markup:
     number = f"{found.value:.6g}" + (f" ± {found.uncertainty:.2g}" if found.uncertainty else "")
     kind = " ".join(filter(None, (found.kind, found.method)))
     temperature = f"{found.temperature:g} K" if found.temperature else ""
-    source: str = found.source or found.doi
+    source: str = _short(found.source) or found.doi
     if _DOI.fullmatch(found.doi):
-        source = element("a", source, href=f"https://doi.org/{found.doi}", rel="noopener noreferrer")
+        target = f"https://doi.org/{found.doi}"
+        source = element("a", source, href=target, title=found.source, rel="noopener noreferrer")
     words = ", ".join(filter(None, (kind, temperature)))
     detail = element("small", words, ", " if words else "", source)
     return element("div", number, " ", detail, class_="published")
+
+
+def _short(source: str) -> str:
+    """Authors and year, where a source begins with the one and has the other in brackets."""
+    year = re.search(r"\(\d{4}\)", source)
+    return f"{source.partition(',')[0]} {year[0]}" if year else source
 
 
 def _remarks(found: PropertyFile | None) -> Markup:
