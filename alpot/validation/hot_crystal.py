@@ -33,7 +33,7 @@ def hot_crystal(
     rng: np.random.Generator,
     *,
     minimum_atoms: int = 100,
-    time_ps: float = 8.0,
+    time_ps: float = 5.0,
 ) -> Measured:
     """Lattice constant at about a third of the melting temperature, and the mean linear expansion up to two thirds.
 

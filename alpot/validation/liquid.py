@@ -60,7 +60,7 @@ def liquid_properties(
     rng: np.random.Generator,
     *,
     minimum_atoms: int = 250,
-    time_ps: float = 10.0,
+    time_ps: float = 8.0,
 ) -> Measured:
     """Density, radial distribution and self-diffusion of the liquid at zero pressure.
 

@@ -50,7 +50,8 @@ def test_two_starts_of_emt_aluminum_agree_within_their_error_bars(fcc_aluminum: 
     )
     assert low.noise is not None
     assert high.noise is not None
-    assert abs(low.value - high.value) < 2 * np.hypot(low.noise, high.noise)
+    # Three standard errors: what chance exceeds once in 400 times, for numbers that differ from machine to machine.
+    assert abs(low.value - high.value) < 3 * np.hypot(low.noise, high.noise)
     assert max(low.noise, high.noise) < 0.03 * low.value
 
 
