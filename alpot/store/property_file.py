@@ -50,6 +50,7 @@ class PublishedNumber(Part):
         temperature: K.
         doi: of the publication.
         source: authors, journal, volume, page (year).
+        note: what one has to know to compare with it; may be empty.
     """
 
     value: float
@@ -59,6 +60,7 @@ class PublishedNumber(Part):
     temperature: float
     doi: str
     source: str
+    note: str = ""
 
 
 class PropertyRow(Part):

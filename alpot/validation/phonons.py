@@ -49,7 +49,7 @@ class _Mode:
 
 
 #: Modes whose polarization is fixed by symmetry, for the primitive cells of `crystals.build_crystal`.
-_SPECIAL_MODES: dict[Structure, tuple[_Mode, ...]] = {
+SPECIAL_MODES: dict[Structure, tuple[_Mode, ...]] = {
     "fcc": (
         _Mode(name="X longitudinal", wave_vector=(1, 0, 0), polarization=(1, 0, 0)),
         _Mode(name="X transverse", wave_vector=(1, 0, 0), polarization=(0, 1, 0)),
@@ -99,7 +99,7 @@ def phonon_properties(
     instability = instability_of(phonon, crystal)
     values = [
         PropertyValue(name=f"phonon {mode.name}", value=_frequency(phonon, crystal, mode), unit="THz")
-        for mode in _SPECIAL_MODES[crystal.structure]
+        for mode in SPECIAL_MODES[crystal.structure]
     ]
     values.append(PropertyValue(name="highest phonon", value=float(phonon.mesh.frequencies.max()), unit="THz"))
     share = 100 * instability.share if instability else 0.0

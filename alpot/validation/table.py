@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from alpot.config import PropertyName
 from alpot.store.property_file import PropertyResult, PropertyRow, PublishedNumber
 from alpot.validation.literature import published_for
 from alpot.validation.outcome import Outcome
+from alpot.validation.properties import PropertyValue
 from alpot.validation.tolerances import Expected, expected_rows
 
 
@@ -35,59 +37,113 @@ def result_of(
     element = system.rpartition(" ")[2].partition("-")[0]
     expected = list(expected_rows(name, element))
     known = {row.name for row in expected}
-    measured = (*potential.values, *(reference.values if reference else ()))
-    for value in measured:
+    for value in (*potential.values, *(reference.values if reference else ())):
         if value.name not in known:
             known.add(value.name)
             expected.append(Expected(value.name, value.unit))
-    rows = [_row(name, system, element, row, potential, members, reference, calibration) for row in expected]
-    outcomes = [potential, *members, *([reference] if reference else [])]
+    answers = _Answers(name, system, element, potential, members, reference, calibration)
+    rows = tuple(answers.row(row) for row in expected)
     return PropertyResult(
         property=name,
         system=system,
-        rows=tuple(rows),
+        rows=rows,
         curves=potential.curves,
         reference_curves=reference.curves if reference else (),
-        remarks=potential.remarks,
-        seconds=round(sum(outcome.seconds for outcome in outcomes), 3),
+        remarks=answers.remarks(with_error=not rows),
+        seconds=round(sum(outcome.seconds for outcome in answers.outcomes), 3),
     )
 
 
-def _row(
-    name: PropertyName,
-    system: str,
-    element: str,
-    expected: Expected,
-    potential: Outcome,
-    members: Sequence[Outcome],
-    reference: Outcome | None,
-    calibration: float,
-) -> PropertyRow:
-    measured = potential.value(expected.name)
-    truth = reference.value(expected.name) if reference else None
-    value = measured.value if measured else None
-    true = truth.value if truth else None
-    std = _spread(members, expected.name)
-    noise = measured.noise if measured else None
-    ok = None
-    if expected.tolerance is not None:
-        ok = False if value is None else expected.tolerance.judge(value, true)
-    return PropertyRow(
-        property=name,
-        system=system,
-        name=expected.name,
-        unit=expected.unit,
-        value=value,
-        std=std,
-        noise=noise,
-        uncertainty=_uncertainty(std, noise, calibration),
-        reference=true,
-        difference=None if value is None or true is None else value - true,
-        tolerance=str(expected.tolerance) if expected.tolerance else None,
-        ok=ok,
-        published=_published(element, name, expected),
-        error=_error(expected.name, potential, reference),
-    )
+@dataclass(frozen=True)
+class _Answers:
+    """What everybody gave for one property; attributes as in ``result_of``."""
+
+    name: PropertyName
+    system: str
+    element: str
+    potential: Outcome
+    members: Sequence[Outcome]
+    reference: Outcome | None
+    calibration: float
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [self.potential, *self.members, *([self.reference] if self.reference else [])]
+
+    def row(self, expected: Expected) -> PropertyRow:
+        measured = self.potential.value(expected.name)
+        truth = self.reference.value(expected.name) if self.reference else None
+        value = measured.value if measured else None
+        true = truth.value if truth else None
+        std, intrinsic = self._spread(expected.name)
+        noise = measured.noise if measured else None
+        return PropertyRow(
+            property=self.name,
+            system=self.system,
+            name=expected.name,
+            unit=expected.unit,
+            value=value,
+            std=std,
+            noise=noise,
+            uncertainty=_together(
+                None if intrinsic is None else self.calibration * intrinsic, noise, truth.noise if truth else None
+            ),
+            reference=true,
+            difference=None if value is None or true is None else value - true,
+            tolerance=str(expected.tolerance) if expected.tolerance else None,
+            ok=_verdict(expected, measured, truth),
+            published=_published(self.element, self.name, expected),
+            error=self._error(expected.name, measured, truth),
+        )
+
+    def remarks(self, *, with_error: bool) -> tuple[str, ...]:
+        """Of the potential and the reference; and why nothing was measured, where no row can say so."""
+        errors = [self.potential.error] if with_error and self.potential.error else []
+        others = [f"The reference: {remark}" for remark in (self.reference.remarks if self.reference else ())]
+        return (
+            *errors,
+            *self.potential.remarks,
+            *(remark for remark in others if remark not in self.potential.remarks),
+        )
+
+    def _spread(self, name: str) -> tuple[float | None, float | None]:
+        """Standard deviation over the members, dividing by M − 1, and what of it is not the noise of their own runs.
+
+        A member without a sound value leaves the spread unknown, rather than too small.
+        """
+        values = [value for member in self.members if (value := member.value(name)) and value.shortfall is None]
+        if len(values) != len(self.members) or len(values) < 2:
+            return None, None
+        std = float(np.std([value.value for value in values], ddof=1))
+        noise = float(np.mean([(value.noise or 0.0) ** 2 for value in values]))
+        return std, math.sqrt(max(0.0, std**2 - noise))
+
+    def _error(self, name: str, measured: PropertyValue | None, truth: PropertyValue | None) -> str | None:
+        if measured is None:
+            return self.potential.error or " ".join(self.potential.remarks) or "it was not measured"
+        if measured.shortfall:
+            return measured.shortfall
+        if self.reference is None:
+            return None
+        if truth is None:
+            why = self.reference.error or " ".join(self.reference.remarks) or "it was not measured"
+            return f"the reference failed: {why}"
+        return f"the reference: {truth.shortfall}" if truth.shortfall else None
+
+
+def _verdict(expected: Expected, measured: PropertyValue | None, truth: PropertyValue | None) -> bool | None:
+    """Whether a value is within tolerance; what fell short on the way there, is not, and compares with nothing."""
+    if expected.tolerance is None:
+        return None
+    if measured is None or (measured.shortfall and expected.tolerance.is_relative):
+        return False
+    return expected.tolerance.judge(measured.value, truth.value if truth and truth.shortfall is None else None)
+
+
+def _together(*parts: float | None) -> float | None:
+    """Independent errors added up; None where none is known."""
+    known = [part for part in parts if part is not None]
+    return math.hypot(*known) if known else None
 
 
 def _published(element: str, name: PropertyName, expected: Expected) -> tuple[PublishedNumber, ...]:
@@ -97,28 +153,3 @@ def _published(element: str, name: PropertyName, expected: Expected) -> tuple[Pu
         for found in published_for(element, name, expected.name)
         if found.unit == expected.unit
     )
-
-
-def _spread(members: Sequence[Outcome], name: str) -> float | None:
-    """Standard deviation over the members, dividing by M − 1.
-
-    A member without a value leaves the spread unknown, rather than too small.
-    """
-    values = [value.value for member in members if (value := member.value(name)) is not None]
-    return float(np.std(values, ddof=1)) if len(values) == len(members) > 1 else None
-
-
-def _uncertainty(std: float | None, noise: float | None, calibration: float) -> float | None:
-    parts = [part for part in (calibration * std if std is not None else None, noise) if part is not None]
-    return math.hypot(*parts) if parts else None
-
-
-def _error(name: str, potential: Outcome, reference: Outcome | None) -> str | None:
-    measured = potential.value(name)
-    if potential.error or measured is None:
-        return potential.error or " ".join(potential.remarks) or "it was not measured"
-    if measured.shortfall:
-        return measured.shortfall
-    if reference is not None and reference.value(name) is None:
-        return f"the reference failed: {reference.error or ' '.join(reference.remarks) or 'it was not measured'}"
-    return None

@@ -50,10 +50,10 @@ _RIPPLE = 1e-4
 def thermal_expansion(
     calculator: BaseCalculator, crystal: Equilibrium, *, supercell_length: float = _SUPERCELL_LENGTH
 ) -> Measured:
-    """Linear expansion coefficient, lattice constant and isothermal bulk modulus at 300 K, and the curve a(T).
+    """Linear expansion coefficient, lattice constant, isothermal bulk modulus at room temperature; the curve a(T).
 
-    Elements that melt below 430 K are examined at 0.7 of their melting temperature instead. c/a of hcp stays as it is
-    without vibrations: the expansion is the mean over all directions.
+    Room temperature is 300 K; elements that melt below 430 K are examined at 0.7 of their melting temperature instead.
+    c/a of hcp stays as it is without vibrations: the expansion is the mean over all directions.
 
     Args:
         calculator: any ASE calculator.
@@ -85,11 +85,11 @@ def thermal_expansion(
     temperatures, volumes, moduli = temperatures[:known], minima[:known, 0], minima[:known, 1]
     lengths = crystal.lattice_constant * np.cbrt(volumes / crystal.volume)
     expansion = np.gradient(np.log(lengths), temperatures, edge_order=2)
-    at = f"at {temperature:.0f} K"
+    at = "at room temperature, quasi-harmonic"
     name = "lattice constant against temperature"
     return Measured(
         values=(
-            PropertyValue(name=f"linear thermal expansion {at}", value=float(1e6 * expansion[_STEPS]), unit="1e-6/K"),
+            PropertyValue(name=f"linear expansion {at}", value=float(1e6 * expansion[_STEPS]), unit="1e-6/K"),
             PropertyValue(name=f"lattice constant {at}", value=float(lengths[_STEPS]), unit="Å"),
             PropertyValue(name=f"bulk modulus {at}", value=float(moduli[_STEPS] / GPa), unit="GPa"),
         ),

@@ -93,7 +93,7 @@ def _published(found: PublishedNumber) -> Markup:
         target = f"https://doi.org/{found.doi}"
         source = element("a", source, href=target, title=found.source, rel="noopener noreferrer")
     words = ", ".join(filter(None, (kind, temperature)))
-    detail = element("small", words, ", " if words else "", source)
+    detail = element("small", words, ", " if words else "", source, f"; {found.note}" if found.note else "")
     return element("div", number, " ", detail, class_="published")
 
 
