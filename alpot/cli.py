@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from alpot.errors import AlpotError, StorageError, UsageError
+from alpot.errors import AlpotError, PotentialError, StorageError, UsageError
 
 app = typer.Typer(
     name="alpot",
@@ -27,7 +27,7 @@ console = Console(highlight=False)
 CampaignFile = Annotated[Path, typer.Argument(metavar="FILE", help="campaign file, e.g. campaign.toml")]
 CampaignPath = Annotated[Path, typer.Argument(metavar="DIR", help="campaign directory")]
 TrustDirectory = Annotated[
-    bool, typer.Option("--trust-directory", help="accept a campaign directory that other users may write to")
+    bool, typer.Option("--trust-directory", help="accept a directory that other users may write to")
 ]
 
 
@@ -266,8 +266,9 @@ def validate(
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="measurements at a time; default: one for each core")
+        int | None, typer.Option(min=1, help="measurements at a time on this machine; default: one for each core")
     ] = None,
+    trust_directory: TrustDirectory = False,
 ) -> None:
     """Measure physical properties of any potential, beside a reference and published values."""
     from alpot.report.page.validation import write_validation
@@ -284,12 +285,19 @@ def validate(
         members=members,
         seed=seed,
         workers=workers,
+        trust_directory=trust_directory,
     )
     with PropertyProgress(console) as progress:
-        found = work.run(progress)
+        try:
+            found = work.run(progress)
+        except KeyboardInterrupt:
+            console.print(f"stopped; {progress.kept}; the same command goes on from there")
+            raise typer.Exit(130) from None
     console.print(property_view(found))
     written = (work.file, *write_validation(output, found))
     console.print(f"wrote {escape(', '.join(map(str, written)))}", soft_wrap=True)
+    if all(row.value is None for row in found.rows):
+        raise PotentialError(f"nothing could be measured of {found.potential}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ase.calculators.emt import EMT
 
+from alpot.store.directory import CampaignDirectory
 from alpot.store.property_file import read_property_file
 from alpot.validation import validate
 from tests.command_line import Run, Said, until
@@ -80,6 +81,7 @@ def test_killed_in_the_middle_it_goes_on(launch: Callable[..., Run], tmp_path: P
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_made(verb: Callable[..., Said], tmp_path: Path):
+    (tmp_path / "slurm.toml").write_text(REFERENCE.replace("workers = 1", 'platform = "slurm"\n[resources.label]'))
     for arguments, words in (
         (("nowhere/at-all",), "there is no nowhere/at-all"),
         (("emtt", "-e", "Al"), "did you mean"),
@@ -87,6 +89,9 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_made(verb: Callab
         (("emt", "-e", "Al", "-p", "latice"), "unknown properties ['latice']"),
         (("emt", "-e", "Al", "--suite", "all"), "the suites are quick, metal, full"),
         (("emt", "-e", "W"), "does not know the element W"),
+        (("emt", "-e", "cu"), "'cu' is no chemical symbol"),
+        (("emt", "-e", "Al", "-p", "fresh_frames"), "fresh_frames compares with a reference"),
+        (("emt", "-e", "Al", "-r", "slurm.toml", "--workers", 2), "asks for the platform 'slurm'"),
         ((str(tmp_path), "-e", "Al"), "is neither a potential"),
     ):
         said = verb("validate", *arguments)
@@ -100,3 +105,38 @@ def test_a_folder_that_holds_something_else_is_left_alone(verb: Callable[..., Sa
     said = verb("validate", "emt", "-e", "Al")
     assert said.code == 2 and "is not empty" in said.err
     assert [path.name for path in (tmp_path / "validation").iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_others_may_write_to_is_refused(verb: Callable[..., Said], tmp_path: Path):
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation").chmod(0o777)
+    said = verb("validate", "emt", "-e", "Al")
+    assert said.code == 2 and "--trust-directory" in said.err
+
+
+def test_ended_by_a_batch_system_it_says_what_is_kept(launch: Callable[..., Run], tmp_path: Path):
+    run = launch("validate", "emt", "-e", "Al", "-p", "langevin", "-p", "lattice", "--workers", 2)
+    until(lambda: len(kept(tmp_path / "validation")) >= 1)
+    run.process.terminate()
+    said = run.end()
+    assert said.code == 130 and "1 of 2 measurements are kept" in said.out
+    assert not run.descendants()
+
+
+def test_one_at_a_time_in_a_folder(verb: Callable[..., Said], tmp_path: Path):
+    with CampaignDirectory(tmp_path / "validation").lock():
+        (tmp_path / "validation" / "request.json").write_text("{}")
+        said = verb("validate", "emt", "-e", "Al", "-p", "lattice")
+    assert said.code != 0 and "another `alpot validate` is at work" in said.err
+
+
+def test_where_nothing_can_be_measured_the_exit_code_says_so(launch: Callable[..., Run], tmp_path: Path):
+    said = launch("validate", "emt", "-e", "Cu", "-p", "nve", "-p", "stacking_faults", "-o", "cu").end()
+    assert said.code == 0, said.err
+    (tmp_path / "w.toml").write_text(
+        REFERENCE.replace('"Cu"', '"W"').replace(
+            '"emt"', '"lj"\narguments = {sigma = 2.4, epsilon = 0.4, cutoff = 6.0}'
+        )
+    )
+    said = launch("validate", "w.toml", "-e", "W", "-p", "stacking_faults", "-o", "w").end()
+    assert said.code == 1 and "nothing could be measured" in said.err

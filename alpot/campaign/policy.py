@@ -317,5 +317,6 @@ def _start_assessment(state: State, generation: int, *, final: bool) -> Event:
         "unseen": dataset.audit.unseen,
         "apart_labels": len(dataset.apart),
         "final": final,
+        "within_tolerance": [] if state.assessment is None else state.assessment.within_tolerance,
     }
     return _start(state, Kind.ASSESS, spec)

@@ -61,7 +61,8 @@ class State:
         promotions: all that were promoted, as far as their potentials still exist.
         assessment: of the promoted generation.
         final_assessed: the generation whose properties were evaluated.
-        good_generations: how many generations in a row, up to the last one, had all properties within tolerance.
+        good_generations: how many generations in a row, up to the last one, were promoted with all properties within
+            tolerance.
         obstacle: class and message of a failed label that no other label can escape.
         disk_full: message of a task that found no space for what it had done.
         training_failure: why training was given up.
@@ -259,6 +260,7 @@ class State:
                 self.final_assessed = task.spec["generation"]
             case Kind.ASSESS:
                 self.unassessed = None
+                self.good_generations = 0
 
     # -------------------------------------------------------------------------------------------- summaries
 
@@ -301,7 +303,7 @@ class State:
             self.assessment = summary
             return
         self.unassessed = None
-        self.good_generations = self.good_generations + 1 if summary.is_good else 0
+        self.good_generations = self.good_generations + 1 if summary.promote and summary.is_good else 0
         if summary.promote:
             self.promoted = summary.generation
             self.promotions.append(summary.generation)

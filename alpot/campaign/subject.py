@@ -194,11 +194,20 @@ class AssessSummary(Summary):
         default_factory=list, description="rows of the table of physical properties, see ``PropertyRow``"
     )
 
+    held_back: list[str] = Field(
+        default_factory=list, description="properties for which it is not promoted: the promoted one is better in them"
+    )
+
     @property
     def is_good(self) -> bool:
-        """Whether properties were judged, and all of them are within tolerance."""
-        verdicts = [row["ok"] for row in self.properties if row.get("ok") is not None]
-        return bool(verdicts) and all(verdicts)
+        """Whether properties have a tolerance, and all of these are known to be within it."""
+        verdicts = [row.get("ok") for row in self.properties if row.get("tolerance") is not None]
+        return bool(verdicts) and all(verdict is True for verdict in verdicts)
+
+    @property
+    def within_tolerance(self) -> list[list[str]]:
+        """System and name of the properties that are."""
+        return [[row["system"], row["name"]] for row in self.properties if row.get("ok")]
 
 
 class MeasureSummary(Summary):

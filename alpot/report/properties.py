@@ -24,12 +24,16 @@ class PropertyProgress:
 
     Args:
         console: where to show it.
+
+    Attributes:
+        kept: how many measurements there are, in words.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._began = time.monotonic()
         self._told = 0.0
+        self.kept = "nothing was measured"
         columns = (
             TextColumn("measurements"),
             BarColumn(),
@@ -46,6 +50,7 @@ class PropertyProgress:
 
     def __call__(self, done: int, total: int, name: str) -> None:
         """Takes in how many are done of how many, and which was the last."""
+        self.kept = f"{done} of {total} measurements are kept"
         self._bar.update(self._row, completed=done, total=total, description=name.replace("_", " "))
         if self._bar.disable and total and (done == total or done / total >= self._told + _SHARE_PER_LINE):
             self._told = done / total

@@ -37,6 +37,8 @@ _VERIFIERS: dict[str, Verifier] = {
     "tasks/*/*/result.json": verify_json,
     "models/*/*.json": verify_json,
     "assessments/*.json": verify_json,
+    "properties/*.json": verify_json,
+    "measurements/*.json": verify_json,
     "dataset/*.json": verify_json,
     "labelling.json": verify_json,
 }

@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from ase import Atoms
 
 from alpot.campaign.subject import Assignment, Kind
-from alpot.config import Campaign, PropertyName
+from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
@@ -41,18 +41,17 @@ from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
 from alpot.store.labels import Label, label_key
-from alpot.store.measurements import Measurements
-from alpot.store.property_file import PropertyFile, read_property_file, write_property_file
 from alpot.structures import draw_start, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
 from alpot.subjects.configuration_map import known_labels
 from alpot.subjects.discovery import provenance_of
+from alpot.subjects.generation_properties import lost_properties, measure_generation
 from alpot.subjects.isolated_atoms import isolated_energies
 from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
-from alpot.validation.suite import Specimen, validate
+from alpot.validation.suite import Specimen
 
 #: Waiting candidates that are evaluated together.
 _SCORED_FRAMES_PER_BATCH = 16
@@ -357,14 +356,14 @@ class InteratomicSubject:
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
-        wanted = self.config.assessment
-        names = wanted.properties if spec["final"] else wanted.each_generation
-        properties = self._properties(generation, names) if names else []
-        if wanted.hold_back and promote and incumbent not in (None, generation):
-            promote = not self._lost(properties, incumbent)
+        properties = self._properties(generation, final=spec["final"])
+        held_back = []
+        if self.config.assessment.hold_back and promote and incumbent not in (None, generation):
+            held_back = lost_properties(properties, spec.get("within_tolerance", []))
         return {
             "generation": generation,
-            "promote": promote,
+            "promote": promote and not held_back,
+            "held_back": held_back,
             "force_error": errors.force,
             "energy_error": errors.energy,
             "audit_labels": len(labels),
@@ -373,14 +372,6 @@ class InteratomicSubject:
             "properties": properties,
         }
 
-    def _lost(self, properties: Sequence[Mapping[str, Any]], incumbent: int) -> list[str]:
-        """Names of properties that are out of tolerance and were within it for the promoted generation."""
-        path = self.directory.properties_path(incumbent)
-        before = (
-            {(row.system, row.name) for row in read_property_file(path).rows if row.ok} if path.is_file() else set()
-        )
-        return [row["name"] for row in properties if row["ok"] is False and (row["system"], row["name"]) in before]
-
     def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> None:
         """Write what was measured onto the generation's card."""
         measured = {"audit_force": errors.force, "audit_energy": errors.energy}
@@ -388,30 +379,19 @@ class InteratomicSubject:
         changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
         save_potential(self.directory.model_path(generation), ensemble, changed)
 
-    def _properties(self, generation: int, names: Sequence[PropertyName]) -> list[dict[str, Any]]:
-        """Measure properties of a generation; their curves are in its file, the table is for the ledger."""
+    def _properties(self, generation: int, *, final: bool) -> list[dict[str, Any]]:
+        """Rows of the table of properties; at the end, of all that are asked for."""
+        wanted = self.config.assessment
+        names = tuple(dict.fromkeys((*wanted.each_generation, *(wanted.properties if final else ()))))
+        if not names:
+            return []
         model = self.directory.model_path(generation)
         calculator = AlpotCalculator.load(model, device=self.device, baseline=self.baseline)
         potential = Specimen(calculator=calculator, identity=sha256(model / WEIGHTS))
         reference = None
-        if self.config.assessment.compare_reference:
+        if wanted.compare_reference:
             reference = Specimen(calculator=self.reference.calculator(self.scratch), identity=self.level)
-        results = validate(
-            potential,
-            self.config.material.elements,
-            names,
-            reference=reference,
-            seed=self.config.seed,
-            measurements=Measurements(self.directory.measurements),
-        )
-        found = PropertyFile(
-            potential=f"generation {generation}",
-            reference=self.reference.name if reference else "",
-            provenance={"potential": potential.identity, "level_of_theory": self.level},
-            results=tuple(results),
-        )
-        write_property_file(self.directory.properties_path(generation), found)
-        return [row.model_dump(mode="json") for row in found.rows]
+        return measure_generation(self.directory, self.config, generation, names, potential, reference)
 
 
 def device_of(config: Campaign) -> str:

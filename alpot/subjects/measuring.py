@@ -7,20 +7,21 @@ import socket
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ase.calculators.calculator import BaseCalculator
 from pydantic import BaseModel, ConfigDict
 
 from alpot.campaign.subject import Assignment
 from alpot.config import PropertyName
+from alpot.errors import UsageError
 from alpot.store.directory import CampaignDirectory
 from alpot.store.json_files import publish_json, read_json
 from alpot.store.measurements import Measurements
 from alpot.subjects.specimens import Source
 from alpot.validation.bench import Bench
 from alpot.validation.catalogue import CATALOGUE
-from alpot.validation.suite import Job, benches_of, measure, member_identity
+from alpot.validation.suite import Job, benches_of, known_outcome, measure, member_identity
 
 
 class Request(BaseModel):
@@ -33,6 +34,7 @@ class Request(BaseModel):
         properties: in the order of the table.
         seed: of everything random.
         device: where potentials compute, as torch names it.
+        identities: hashes of all that the answers of ``potential`` and ``reference`` depend on, when it was asked.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +45,7 @@ class Request(BaseModel):
     properties: tuple[PropertyName, ...]
     seed: int = 0
     device: str = "cpu"
+    identities: dict[str, str] = {}
 
     def write(self, directory: CampaignDirectory) -> None:
         """Leaves it for the workers."""
@@ -77,16 +80,13 @@ class Measurement(BaseModel):
 
     job: PropertyName
     elements: tuple[str, ...]
-    of: str
+    of: Literal["potential", "reference"]
     member: int = -1
 
     def question(self, request: Request) -> dict[str, Any]:
         """All that the outcome depends on."""
-        source = request.potential if self.of == "potential" else request.reference
-        assert source is not None, "the reference is measured only where there is one"
-        compared = CATALOGUE[self.job].compare is not None and request.reference is not None
-        against = request.reference.identity if compared and request.reference else ""
-        identity = member_identity(source.identity, self.member, against)
+        against = request.identities.get("reference", "") if CATALOGUE[self.job].compare else ""
+        identity = member_identity(request.identities[self.of], self.member, against)
         return Job(self.job, self.elements).question(identity, request.seed)
 
 
@@ -102,11 +102,11 @@ class MeasuringSubject:
         """Measure one property, unless that has been done."""
         request, wanted = self.request, Measurement.model_validate(assignment.spec)
         measurements, question = Measurements(self.directory.measurements), wanted.question(request)
-        known = measurements.find(question)
+        known = known_outcome(measurements, question)
         if known is not None:
-            return {"outcome": known}
+            return {"outcome": known.dump()}
         entry = CATALOGUE[wanted.job]
-        benches = self.benches(wanted.of, wanted.member)
+        benches = self.benches(wanted.of, wanted.member, "float32" if entry.single_precision else "float64")
         against: BaseCalculator | None = None
         if entry.compare is not None and request.reference is not None:
             against = request.reference.open(assignment.scratch, device=request.device)
@@ -115,14 +115,18 @@ class MeasuringSubject:
             measurements.keep(question, outcome.dump())
         return {"outcome": outcome.dump()}
 
-    def _benches(self, of: str, member: int) -> Mapping[str, Bench]:
+    def _benches(
+        self, of: Literal["potential", "reference"], member: int, dtype: Literal["float32", "float64"]
+    ) -> Mapping[str, Bench]:
         """Kept by the worker: the crystals at equilibrium serve its next tasks."""
         request = self.request
         source = request.potential if of == "potential" else request.reference
         assert source is not None, "the reference is measured only where there is one"
+        if source.identity != request.identities[of]:
+            raise UsageError(f"{source.name} is not what it was when this was asked for; run the same command again")
         scratch = self.directory.worker_scratch / f"{socket.gethostname()}-{os.getpid()}"
         scratch.mkdir(parents=True, exist_ok=True)
-        calculator: Any = source.open(scratch, device=request.device, mean_forces_only=True)
+        calculator: Any = source.open(scratch, device=request.device, mean_forces_only=True, dtype=dtype)
         if member >= 0:
             return benches_of(calculator.members()[member], request.elements, request.seed)
         judge = source.open(scratch, device=request.device)

@@ -6,7 +6,7 @@ A source is data that travels to the workers, each of which opens a calculator o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from ase.calculators.calculator import BaseCalculator
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,7 +49,14 @@ class PotentialSource(BaseModel):
         weights = self.folder / WEIGHTS
         return f"potential:{sha256(weights) if weights.is_file() else content_hash(self.folder)}"
 
-    def open(self, scratch: Path, *, device: str = "cpu", mean_forces_only: bool = False) -> AlpotCalculator:
+    def open(
+        self,
+        scratch: Path,
+        *,
+        device: str = "cpu",
+        mean_forces_only: bool = False,
+        dtype: Literal["float32", "float64"] = "float64",
+    ) -> AlpotCalculator:
         """The potential as a calculator; its baseline, if it has one that is not built in, works in ``scratch``.
 
         Raises:
@@ -57,7 +64,9 @@ class PotentialSource(BaseModel):
         """
         cheap = open_cheap(self.reference, base_directory=self.base_directory) if self.reference else None
         baseline = cheap.baseline(scratch) if cheap else None
-        return AlpotCalculator.load(self.folder, device=device, mean_forces_only=mean_forces_only, baseline=baseline)
+        return AlpotCalculator.load(
+            self.folder, device=device, mean_forces_only=mean_forces_only, dtype=dtype, baseline=baseline
+        )
 
 
 class ReferenceSource(BaseModel):
@@ -81,8 +90,8 @@ class ReferenceSource(BaseModel):
         """Hash of the level of theory."""
         return f"reference:{level_of_theory(open_reference(self.reference, base_directory=self.base_directory))}"
 
-    def open(self, scratch: Path, *, device: str = "cpu", mean_forces_only: bool = False) -> BaseCalculator:
-        """The reference as a calculator that works in ``scratch``."""
+    def open(self, scratch: Path, **options: Any) -> BaseCalculator:
+        """The reference as a calculator that works in ``scratch``; ``options`` are for potentials."""
         return open_reference(self.reference, base_directory=self.base_directory).calculator(scratch)
 
 

@@ -9,32 +9,37 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from ase.data import atomic_numbers
 
 from alpot import __version__
 from alpot.campaign.events import Task
 from alpot.campaign.subject import Kind
 from alpot.config import PropertyName, Resources
 from alpot.config_file import read_campaign
-from alpot.errors import UsageError
+from alpot.errors import CampaignLockedError, UsageError
 from alpot.platforms.label_environment import label_environment
 from alpot.platforms.registry import open_platform
+from alpot.potential.calculator import AlpotCalculator
 from alpot.reference import open_reference
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import make_folder
 from alpot.store.measurements import Measurements
+from alpot.store.permissions import refuse_writable_by_others
 from alpot.store.property_file import PropertyFile, PropertyResult, write_property_file
 from alpot.subjects.measuring import Measurement, Request
 from alpot.subjects.specimens import PotentialSource, ReferenceSource, Source, find_source
 from alpot.validation.catalogue import CATALOGUE, SUITES, Suite, refuse_unknown
 from alpot.validation.outcome import Outcome
-from alpot.validation.suite import Job, calibration_of, jobs_of
+from alpot.validation.suite import Job, calibration_of, jobs_of, known_outcome
 from alpot.validation.table import result_of
 
 SUBJECT = "alpot.subjects.measuring:MeasuringSubject"
@@ -73,15 +78,18 @@ class Validation:
     def run(self, on_progress: Progress) -> PropertyFile:
         """Measure what is not known yet, and write the table.
 
+        SIGTERM ends it like Ctrl-C: nothing that was measured is lost.
+
         Raises:
             UsageError: no worker can be reached.
             CampaignLockedError: the same folder is in use.
+            KeyboardInterrupt: it was ended.
         """
-        with self.directory.lock():
+        with self._alone(), _ended_by_sigterm():
             self.request.write(self.directory)
             wanted = {step: step.question(self.request) for step in self._steps()}
             kept = Measurements(self.directory.measurements)
-            outcomes = {step: Outcome.model_validate(k) for step, q in wanted.items() if (k := kept.find(q))}
+            outcomes = {step: known for step, q in wanted.items() if (known := known_outcome(kept, q))}
             on_progress(len(outcomes), len(wanted), "")
             missing = [step for step in wanted if step not in outcomes]
             if missing:
@@ -90,6 +98,21 @@ class Validation:
             write_property_file(self.file, found)
             shutil.rmtree(self.directory.path / "tasks", ignore_errors=True)
         return found
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = self.directory.lock()
+        try:
+            lock.__enter__()
+        except CampaignLockedError as error:
+            raise CampaignLockedError(
+                f"another `alpot validate` is at work in {self.directory.path} ({self.directory.holder()}); wait for"
+                " it, or choose another folder with --output"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
 
     def _steps(self) -> list[Measurement]:
         """All measurements, those first that take longest."""
@@ -144,12 +167,21 @@ class Validation:
             reference=request.reference.name if request.reference else "",
             provenance={
                 "alpot": __version__,
-                "potential": request.potential.identity,
-                **({"reference": request.reference.identity} if request.reference else {}),
+                **request.identities,
                 "seed": str(request.seed),
             },
             results=tuple(results),
         )
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Batch systems send SIGTERM: workers are to be ended, and the user told how to go on."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _outcome_of(future: Future[dict[str, Any]]) -> Outcome | None:
@@ -179,6 +211,7 @@ def prepare_validation(
     members: bool = True,
     seed: int = 0,
     workers: int | None = None,
+    trust_directory: bool = False,
 ) -> Validation:
     """Find out what is to be measured, and that it can be.
 
@@ -191,27 +224,23 @@ def prepare_validation(
         elements: chemical symbols; by default those of the potential.
         members: measure the members of the ensemble, too.
         seed: of everything random.
-        workers: on this machine, in place of what ``[resources]`` of the reference's campaign file asks for.
+        workers: on this machine, in place of what ``[resources]`` of the campaign file asks for.
+        trust_directory: accept a folder that other users may write to: they could have workers run code of theirs.
 
     Raises:
         UsageError: a name is not known, the potential has no elements, or the folder holds something else.
     """
-    refuse_unknown(tuple(properties))
-    if suite not in SUITES:
-        raise UsageError(f"there is no suite {suite!r}; the suites are {', '.join(SUITES)}")
+    chosen = _chosen(properties, suite, has_reference=reference is not None)
     source = find_source(potential)
     truth = find_source(reference) if reference else None
-    resources = _resources(reference, workers)
+    resources = _resources(reference or potential, workers)
     device = _device(resources)
     opened = source.open(Path(), device=device) if isinstance(source, PotentialSource) else None
-    names = tuple(dict.fromkeys(elements or (opened.card.elements if opened else ())))
-    if not names:
-        raise UsageError(f"{potential} does not say which elements it is for; name one with --element")
+    names = _elements(potential, elements, opened)
     for found in (source, truth):
         _check(found, names, resources)
-    chosen = cast(tuple[PropertyName, ...], tuple(properties)) or SUITES[cast(Suite, suite)]
     return Validation(
-        directory=_folder(output),
+        directory=_folder(output, trust_directory),
         request=Request(potential=source, reference=truth, elements=names, properties=chosen, seed=seed, device=device),
         resources=resources,
         members=opened.ensemble.n_members if opened and members and opened.ensemble.n_members > 1 else 0,
@@ -219,11 +248,44 @@ def prepare_validation(
     )
 
 
-def _resources(reference: str | None, workers: int | None) -> Resources:
-    """Those of the campaign file that names the reference, if it is one."""
-    path = Path(reference).expanduser() if reference else None
-    resources = read_campaign(path).resources if path is not None and path.is_file() else Resources()
-    return resources if workers is None else Resources(workers=workers, device=resources.device)
+def _chosen(properties: Sequence[str], suite: str, *, has_reference: bool) -> tuple[PropertyName, ...]:
+    """The properties that are asked for; of a suite, those that there can be without a reference."""
+    refuse_unknown(tuple(properties))
+    if suite not in SUITES:
+        raise UsageError(f"there is no suite {suite!r}; the suites are {', '.join(SUITES)}")
+    named = cast(tuple[PropertyName, ...], tuple(properties))
+    impossible = [name for name in named if CATALOGUE[name].compare and not has_reference]
+    if impossible:
+        raise UsageError(f"{', '.join(impossible)} compares with a reference; name one with --reference")
+    of_suite = (name for name in SUITES[cast(Suite, suite)] if has_reference or not CATALOGUE[name].compare)
+    return named or tuple(of_suite)
+
+
+def _elements(potential: str, elements: Sequence[str], opened: AlpotCalculator | None) -> tuple[str, ...]:
+    known = opened.card.elements if opened else ()
+    names = tuple(dict.fromkeys(elements or known))
+    if not names:
+        raise UsageError(f"{potential} does not say which elements it is for; name one with --element")
+    for name in names:
+        if name not in atomic_numbers or name == "X":
+            raise UsageError(f"--element {name!r} is no chemical symbol, such as Al")
+        if opened and name not in known:
+            raise UsageError(f"{potential} does not know the element {name}; it knows {', '.join(known)}")
+    return names
+
+
+def _resources(named: str, workers: int | None) -> Resources:
+    """Those of the campaign file that was named, if it is one; by default this machine."""
+    path = Path(named).expanduser()
+    resources = read_campaign(path).resources if path.is_file() else Resources()
+    if workers is None:
+        return resources
+    if resources.platform != "laptop":
+        raise UsageError(
+            f"--workers is for measurements on this machine, but {named} asks for the platform {resources.platform!r},"
+            " whose pools say how many there are"
+        )
+    return resources.model_copy(update={"workers": workers})
 
 
 def _device(resources: Resources) -> str:
@@ -238,7 +300,7 @@ def _check(source: Source | None, elements: Sequence[str], resources: Resources)
             open_reference(source.reference, base_directory=source.base_directory).check(elements)
 
 
-def _folder(output: Path) -> CampaignDirectory:
+def _folder(output: Path, trust_directory: bool) -> CampaignDirectory:
     directory = CampaignDirectory(output)
     if directory.path.exists() and not directory.path.is_dir():
         raise UsageError(f"{output} is a file; give a folder with --output")
@@ -247,4 +309,6 @@ def _folder(output: Path) -> CampaignDirectory:
             f"{output} is not empty, and no properties were measured there; choose another folder with --output"
         )
     make_folder(directory.path)
+    if not trust_directory:
+        refuse_writable_by_others(directory.path)
     return directory

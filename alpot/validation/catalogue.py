@@ -57,6 +57,8 @@ class Property:
             to its end.
         by_reference: whether the reference is measured.
         is_long: whether it takes minutes; these begin first, so that they do not end alone.
+        single_precision: whether forces of single precision do, at half the price: their error is far below the noise
+            of an average over a run.
         version: raised by hand when its numbers change, so that what was kept of the older ones is measured again.
     """
 
@@ -65,6 +67,7 @@ class Property:
     by_members: bool = True
     by_reference: bool = True
     is_long: bool = False
+    single_precision: bool = False
     version: int = 1
 
 
@@ -107,6 +110,7 @@ CATALOGUE: dict[PropertyName, Property] = {
     "hot_crystal": Property(
         measure=lambda bench, rng: hot_crystal(bench.calculator, bench.crystal(), bench.melting_temperature, rng),
         is_long=True,
+        single_precision=True,
     ),
     "vacancy": _of_crystal(vacancy_formation_energy),
     "vacancy_migration": _of_crystal(vacancy_migration_energy),
@@ -116,12 +120,14 @@ CATALOGUE: dict[PropertyName, Property] = {
     "stacking_faults": _of_crystal(stacking_fault_energies),
     "grain_boundaries": _of_crystal(grain_boundary_energies),
     "dimer": Property(measure=_dimer),
-    "liquid": Property(measure=_liquid, is_long=True),
+    "liquid": Property(measure=_liquid, is_long=True, single_precision=True),
     "melting_point": Property(
         measure=lambda bench, rng: melting_point(bench.calculator, bench.crystal(), rng), is_long=True
     ),
     "shock": Property(
-        measure=lambda bench, rng: shock(bench.calculator, bench.crystal(), rng, uncertainty=bench.judge), is_long=True
+        measure=lambda bench, rng: shock(bench.calculator, bench.crystal(), rng, uncertainty=bench.judge),
+        is_long=True,
+        single_precision=True,
     ),
     "fresh_frames": Property(compare=errors_on_frames, by_members=False, by_reference=False, is_long=True),
     "nve": Property(measure=_nve, by_members=False, by_reference=False, is_long=True),

@@ -40,6 +40,8 @@ _SCREENING_STEPS = 25
 _FINALISTS = 3
 #: Forces in eV/Å left in the end: the energy then is 1 mJ/m² from its minimum.
 _MAX_FORCE = 0.01
+#: J/m²: what a boundary that is none may seem to gain.
+_ROUNDING = 0.005
 
 #: The coherent twin, Σ3 (111) of fcc, is among the stacking faults.
 _BOUNDARIES: dict[str, Miller] = {"Σ5 (310)": (3, 1, 0), "Σ5 (210)": (2, 1, 0), "Σ3 (112)": (1, 1, 2)}
@@ -118,7 +120,13 @@ def tilt_boundary_energy(
     energy = _lowest_relaxed(
         candidates[:_FINALISTS], f"a ({''.join(map(str, miller))}) grain boundary in {crystal_name}"
     )
-    return (energy - bulk_energy) / (2 * planes.area) / (J / m**2)
+    boundary = (energy - bulk_energy) / (2 * planes.area) / (J / m**2)
+    if boundary < -_ROUNDING:
+        raise PotentialError(
+            f"a ({''.join(map(str, miller))}) grain boundary lowers the energy of {crystal_name} by {-boundary:.2f} J/m²:"
+            " the crystal gives way to another structure"
+        )
+    return boundary
 
 
 def _lowest_relaxed(candidates: list[Atoms], what: str) -> float:

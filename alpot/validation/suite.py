@@ -12,6 +12,7 @@ from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 from ase.data import atomic_numbers
+from pydantic import ValidationError
 
 from alpot.config import PropertyName
 from alpot.errors import UsageError
@@ -110,6 +111,15 @@ def measure(job: Job, benches: Mapping[str, Bench], reference: BaseCalculator | 
     return Outcome.of(partial(entry.compare, bench.judge, reference, job.elements, rng))
 
 
+def known_outcome(measurements: Measurements, question: Mapping[str, Any]) -> Outcome | None:
+    """What was kept of a question; None if there is nothing, or nothing that this alpot understands."""
+    known = measurements.find(question)
+    try:
+        return None if known is None else Outcome.model_validate(known)
+    except ValidationError:
+        return None
+
+
 def members_of(calculator: BaseCalculator) -> list[BaseCalculator]:
     """The members of an ensemble as calculators (those of its method ``members``); none for any other calculator."""
     members = getattr(calculator, "members", None)
@@ -158,9 +168,9 @@ def validate(
 
     def outcome(job: Job, identity: str, benches: Mapping[str, Bench], against: BaseCalculator | None) -> Outcome:
         question = job.question(identity, seed)
-        known = measurements.find(question) if measurements and identity else None
+        known = known_outcome(measurements, question) if measurements and identity else None
         if known is not None:
-            return Outcome.model_validate(known)
+            return known
         found = measure(job, benches, against)
         if measurements and identity and found.is_final:
             measurements.keep(question, found.dump())

@@ -130,7 +130,9 @@ def test_assesses_before_it_trains_again():
     kind, spec = started(decide(state, settings()))
     counts = dict.fromkeys(("audit_shards", "audit_labels", "refused", "unseen", "apart_labels"), 0)
     counts |= {"shards": 0, "labels": len(state.dataset.training.loose)}
-    assert kind == "assess" and spec == {"generation": 2, "incumbent": 1, "final": False} | counts
+    assert (
+        kind == "assess" and spec == {"generation": 2, "incumbent": 1, "final": False, "within_tolerance": []} | counts
+    )
     assert all_decisions(state, settings(workers=2)) == ["assess"]
 
 

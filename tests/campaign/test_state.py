@@ -32,10 +32,14 @@ def labelled(state: State) -> str:
     return chosen.id
 
 
+def judged(verdict: bool | None) -> dict:
+    return {"system": "fcc Al", "name": "C11", "ok": verdict, "tolerance": "±10 %"}
+
+
 def promoted(state: State, generation: int, *, verdicts: tuple[bool | None, ...] = ()) -> None:
     task = Task(state.work.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
     state.apply(events.task_started(task))
-    summary = {"generation": generation, "promote": True, "properties": [{"ok": verdict} for verdict in verdicts]}
+    summary = {"generation": generation, "promote": True, "properties": [judged(verdict) for verdict in verdicts]}
     state.apply(events.task_finished(task, summary, 0.0))
 
 
@@ -100,10 +104,28 @@ def test_quiet_time_counts_what_the_promoted_generation_simulates():
 def test_good_generations_are_counted_in_a_row():
     state = State()
     counts = []
-    for generation, verdicts in enumerate([(True, None), (True, True), (True, False), (None,), (), (True,)], start=1):
+    # One that could not be judged is not good.
+    for generation, verdicts in enumerate(
+        [(True,), (True, True), (True, False), (None,), (), (True, None), (True,)], 1
+    ):
         promoted(state, generation, verdicts=verdicts)
         counts.append(state.good_generations)
-    assert counts == [1, 2, 0, 0, 0, 1]
+    assert counts == [1, 2, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("outcome", ["not promoted", "given up"])
+def test_a_generation_that_is_not_used_is_no_good_one(outcome):
+    state = State()
+    promoted(state, 1, verdicts=(True,))
+    task = Task(state.work.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": 2, "final": False, "unseen": 0})
+    state.apply(events.task_started(task))
+    if outcome == "given up":
+        state.apply(events.task_failed(task, FailureClass.BUG, "message"))
+        state.apply(events.task_abandoned(task.id, FailureClass.BUG, counts=True))
+    else:
+        summary = {"generation": 2, "promote": False, "properties": [judged(True)]}
+        state.apply(events.task_finished(task, summary, 0.0))
+    assert state.good_generations == 0 and state.promoted == 1
 
 
 def test_an_interrupted_attempt_is_in_flight_once():

@@ -23,7 +23,6 @@ from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import read_json
 from alpot.store.labels import label_key, read_label, write_label
-from alpot.store.property_file import read_property_file, write_property_file
 from alpot.subjects import interatomic, training_data
 from alpot.subjects.interatomic import InteratomicSubject, device_of
 from alpot.subjects.launch import SUBJECT
@@ -348,6 +347,15 @@ def test_the_last_assessment_evaluates_properties(trained):
     assert lattice["reference"] == pytest.approx(3.99, abs=0.02) and lattice["unit"] == "Å"
 
 
+def test_at_the_end_all_properties_are_measured(tmp_path, campaign):
+    asked = 'properties = ["elastic"]\neach_generation = ["lattice"]'
+    subject = InteratomicSubject(new_campaign(tmp_path / "end", ('properties = ["lattice"]', asked)).path)
+    shutil.copytree(campaign.model_path(1), subject.directory.model_path(1))
+    for final, expected in ((False, {"lattice"}), (True, {"lattice", "elastic"})):
+        rows = do(subject, "assess", assess_spec(1, incumbent=1, final=final))["properties"]
+        assert {row["property"] for row in rows} == expected
+
+
 def test_each_generation_has_properties_that_may_hold_it_back(tmp_path, campaign):
     judged = 'each_generation = ["lattice"]\nhold_back = true\ncompare_reference = true'
     subject = InteratomicSubject(new_campaign(tmp_path / "held", ("compare_reference = true", judged)).path)
@@ -358,12 +366,10 @@ def test_each_generation_has_properties_that_may_hold_it_back(tmp_path, campaign
     # The tiny potential is no aluminum. Say that the promoted one was, and this one is held back.
     assert any(row["ok"] is False for row in summary["properties"])
     assert do(subject, "assess", assess_spec(2, incumbent=1))["promote"]
-    path = subject.directory.properties_path(1)
-    before = read_property_file(path)
-    good = [result.model_copy(update={"rows": tuple(r.model_copy(update={"ok": True}) for r in result.rows)})
-            for result in before.results]  # fmt: skip
-    write_property_file(path, before.model_copy(update={"results": tuple(good)}))
-    assert not do(subject, "assess", assess_spec(2, incumbent=1))["promote"]
+    good = [[row["system"], row["name"]] for row in summary["properties"]]
+    held = do(subject, "assess", assess_spec(2, incumbent=1, within_tolerance=good))
+    assert not held["promote"]
+    assert held["held_back"] == [row["name"] for row in summary["properties"] if row["ok"] is False]
     # The reference was measured once.
     questions = [read_json(path)["question"] for path in subject.directory.measurements.iterdir()]
     assert sum(question["calculator"] == subject.level for question in questions) == 1
