@@ -45,7 +45,7 @@ class Request(BaseModel):
     properties: tuple[PropertyName, ...]
     seed: int = 0
     device: str = "cpu"
-    identities: dict[str, str] = {}
+    identities: dict[str, str]
 
     def write(self, directory: CampaignDirectory) -> None:
         """Leaves it for the workers."""

@@ -241,7 +241,15 @@ def prepare_validation(
         _check(found, names, resources)
     return Validation(
         directory=_folder(output, trust_directory),
-        request=Request(potential=source, reference=truth, elements=names, properties=chosen, seed=seed, device=device),
+        request=Request(
+            potential=source,
+            reference=truth,
+            elements=names,
+            properties=chosen,
+            seed=seed,
+            device=device,
+            identities={"potential": source.identity, **({"reference": truth.identity} if truth else {})},
+        ),
         resources=resources,
         members=opened.ensemble.n_members if opened and members and opened.ensemble.n_members > 1 else 0,
         calibration=calibration_of(opened) if opened else 1.0,

@@ -108,6 +108,7 @@ def tilt_boundary_energy(
     """
     planes = cubic_planes(crystal, miller)
     crystal_name = f"{crystal.structure} {crystal.element}"
+    what = f"a ({''.join(map(str, miller))}) grain boundary in {crystal_name}"
     grain = planes.sequence(thickness)
     bulk = attached(calculator, planes.stack(np.vstack([grain, grain])))
     bulk_energy = relax_along_normal(bulk, crystal_name)
@@ -117,14 +118,11 @@ def tilt_boundary_energy(
         relaxation_along_normal(atoms).run(fmax=_MAX_FORCE, steps=_SCREENING_STEPS)
         candidates.append(atoms)
     candidates.sort(key=energy_of)
-    energy = _lowest_relaxed(
-        candidates[:_FINALISTS], f"a ({''.join(map(str, miller))}) grain boundary in {crystal_name}"
-    )
+    energy = _lowest_relaxed(candidates[:_FINALISTS], what)
     boundary = (energy - bulk_energy) / (2 * planes.area) / (J / m**2)
     if boundary < -_ROUNDING:
         raise PotentialError(
-            f"a ({''.join(map(str, miller))}) grain boundary lowers the energy of {crystal_name} by {-boundary:.2f} J/m²:"
-            " the crystal gives way to another structure"
+            f"{what} lowers the energy by {-boundary:.2f} J/m²: the crystal gives way to another structure"
         )
     return boundary
 
