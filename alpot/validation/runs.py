@@ -13,6 +13,11 @@ from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen
 
 from alpot.errors import PotentialError
 from alpot.validation.dynamics import failure_of, set_velocities, time_step_fs
+from alpot.validation.outcome import FINDINGS
+
+#: What calculators raise in the wild configurations of a run that goes wrong (LinAlgError is a ValueError). The user's
+#: mistakes, failures of files, programs and memory are none of these, and pass.
+RUN_FAILURES = (*FINDINGS, ValueError, ArithmeticError, RuntimeError)
 
 #: Steps between two looks, each of which costs as much as a few steps.
 _CHECK_INTERVAL = 200
@@ -52,7 +57,8 @@ def run_checked(
         interval: steps.
 
     Raises:
-        PotentialError: the run has exploded, boiled, or met values that are not finite; or the calculator raised.
+        PotentialError: the run has exploded, boiled, or met values that are not finite; or the calculator raised one of
+            ``RUN_FAILURES``.
     """
     step_ps = dynamics.dt / (1000 * units.fs)
     volume = atoms.cell.volume
@@ -62,7 +68,7 @@ def run_checked(
             dynamics.run(interval)
             if dynamics.nsteps % _CHECK_INTERVAL < interval:
                 failure = failure_of(atoms, _EXPLOSION * temperature)
-        except Exception as error:
+        except RUN_FAILURES as error:
             raise PotentialError(
                 f"the run of {what} ended after {dynamics.nsteps * step_ps:.2f} ps: {type(error).__name__}: {error}"
             ) from error

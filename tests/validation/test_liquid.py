@@ -5,7 +5,7 @@ import pytest
 from ase import units
 from ase.md.verlet import VelocityVerlet
 
-from alpot.errors import PotentialError
+from alpot.errors import FailureClass, PotentialError, ReferenceError
 from alpot.validation.dynamics import set_velocities, time_step_fs
 from alpot.validation.lattice import Equilibrium, equilibrium
 from alpot.validation.liquid import liquid_properties
@@ -124,6 +124,15 @@ def test_a_calculator_that_raises_is_quoted(crystal: Equilibrium) -> None:
 def test_a_liquid_above_its_boiling_point_evaporates(pairs: FastLennardJones, crystal: Equilibrium) -> None:
     with pytest.raises(PotentialError, match="it evaporates"):
         liquid_properties(pairs, crystal, 3 * TEMPERATURE, np.random.default_rng(0), minimum_atoms=100, time_ps=5.0)
+
+
+def test_a_program_that_is_missing_is_not_told_as_a_run_that_failed(crystal: Equilibrium) -> None:
+    class Missing(FastLennardJones):
+        def calculate(self, *args: object, **kwargs: object) -> None:
+            raise ReferenceError("pw.x is not installed", failure=FailureClass.MISSING_PROGRAM)
+
+    with pytest.raises(ReferenceError, match=r"pw\.x is not installed"):
+        liquid_properties(Missing(SIGMA, EPSILON), crystal, TEMPERATURE, np.random.default_rng(0), minimum_atoms=30)
 
 
 @pytest.mark.slow
