@@ -84,7 +84,8 @@ def pair_compression(
 ) -> Measured:
     """Energy in eV of one atom of the perfect crystal that is pushed towards a neighbor, in hcp within its plane.
 
-    Nobody else moves. It has to rise all the way: where it falls again, atoms of a hot crystal collapse onto each other.
+    Nobody else moves. It has to rise all the way: where it falls again, atoms of a hot crystal collapse onto each
+    other.
 
     Args:
         calculator: any ASE calculator.
@@ -124,8 +125,8 @@ def pair_compression(
 def _neighbor(atoms: Atoms, crystal: Equilibrium) -> NDArray[np.float64]:
     """(3,) Å, from the first atom to a nearest neighbor; in hcp to one in its own plane.
 
-    Of the twelve neighbors in hcp six are in the plane, and which six are nearer depends on c/a: potential and reference
-    need not agree.
+    Of the twelve neighbors in hcp six are in the plane, and which six are nearer depends on c/a, in which potential and
+    reference need not agree.
     """
     vectors = np.array(atoms.get_distances(0, np.arange(1, len(atoms)), mic=True, vector=True))
     if crystal.structure == "hcp":

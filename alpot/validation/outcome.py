@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 from alpot.errors import PotentialError
 from alpot.validation.properties import Curve, Measured, PropertyValue
 
-
 #: What a calculator says of itself, and would say again. All else may be a missing file or program, a machine that
 #: failed or a bug, and must never be kept as a property of the potential.
 FINDINGS = (PotentialError, NotImplementedError)

@@ -10,7 +10,7 @@ from alpot.validation.dynamics import set_velocities, time_step_fs
 from alpot.validation.lattice import Equilibrium, equilibrium
 from alpot.validation.liquid import liquid_properties
 from alpot.validation.properties import Measured, PropertyValue, attached
-from alpot.validation.runs import melt, run_checked, settle
+from alpot.validation.runs import at_zero_pressure, melt, run_checked, settle
 from tests.validation.fast_emt import FastEMT
 from tests.validation.fast_lennard_jones import FastLennardJones
 
@@ -89,6 +89,31 @@ def test_the_numbers_are_those_of_a_simple_liquid_near_its_melting_point(measure
     distribution = np.array(curve.lines[curve.name])
     assert distribution[np.array(curve.x) < 0.8 * SIGMA].max() == 0.0
     assert distribution[-20:].mean() == pytest.approx(1.0, abs=0.08)
+
+
+def test_the_noise_of_the_structure_is_that_of_its_blocks(measured: Measured) -> None:
+    largest_of = {"first-neighbor distance": 0.01, "first-peak height": 0.03, "coordination number": 0.05}
+    for name, largest in largest_of.items():
+        found = value(measured, name)
+        assert found.noise is not None
+        assert 0 < found.noise / found.value < largest, name
+
+
+def test_at_zero_pressure_atoms_have_the_temperature_that_was_asked_for(
+    pairs: FastLennardJones, crystal: Equilibrium
+) -> None:
+    """Of 32 atoms whose center of mass rests; ASE's temperature counts it, and is lower by 1/32."""
+    atoms = attached(pairs, crystal.supercell(30))
+    set_velocities(atoms, 2 * 300.0, np.random.default_rng(0))
+    dynamics = at_zero_pressure(atoms, 300.0, pressure_fs=300.0)
+    dynamics.run(500)
+    found = []
+    for _ in range(1000):
+        dynamics.run(5)
+        found.append(atoms.get_temperature())
+    assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-6
+    # Ten picoseconds know the mean to a per cent; half of 1/32.
+    assert np.mean(found) * 32 / 31 == pytest.approx(300.0, rel=0.5 / 32)
 
 
 def test_a_crystal_far_below_its_melting_point_is_no_liquid(pairs: FastLennardJones, crystal: Equilibrium) -> None:
