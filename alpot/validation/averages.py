@@ -19,8 +19,13 @@ def standard_error(series: ArrayLike) -> float:
 
     Args:
         series: (n,) samples at equal intervals; at least five.
+
+    Raises:
+        ValueError: there are fewer, of which no error can be told.
     """
     blocks = np.asarray(series, dtype=float)
+    if len(blocks) < _FEWEST_BLOCKS:
+        raise ValueError(f"{len(blocks)} samples have no standard error; at least {_FEWEST_BLOCKS} are needed")
     largest = 0.0
     while len(blocks) >= _FEWEST_BLOCKS:
         largest = max(largest, float(blocks.std(ddof=1) / np.sqrt(len(blocks))))

@@ -11,13 +11,14 @@ from ase.calculators.calculator import BaseCalculator
 from alpot.validation.crystals import Structure, preferred_structure
 from alpot.validation.lattice import Equilibrium, equilibrium
 from alpot.validation.melting import melting_temperature
+from alpot.validation.outcome import FINDINGS
 
 
 class Bench:
     """An element under a calculator.
 
-    Crystals are brought to equilibrium once and shared by all properties; so are failures: some calculators, EMT among
-    them, answer nonsense after the first one.
+    Crystals are brought to equilibrium once and shared by all properties; so are failures that are findings: some
+    calculators, EMT among them, answer nonsense after the first one. Other failures are passed on and forgotten.
 
     Args:
         calculator: any ASE calculator.
@@ -57,7 +58,7 @@ class Bench:
             volume = None if structure == own else self.crystal().volume
             try:
                 self._crystals[structure] = equilibrium(self.calculator, self.element, structure, volume=volume)
-            except Exception as error:  # noqa: BLE001 - raised below, for every property that needs this crystal
+            except FINDINGS as error:  # raised below, for every property that needs this crystal
                 self._crystals[structure] = error
         found = self._crystals[structure]
         if isinstance(found, Exception):

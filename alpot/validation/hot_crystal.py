@@ -7,22 +7,20 @@ matters below the Debye temperature.
 from __future__ import annotations
 
 import numpy as np
-from ase import units
 from ase.calculators.calculator import BaseCalculator
-from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from numpy.typing import NDArray
 
 from alpot.validation.averages import standard_error
-from alpot.validation.dynamics import set_velocities, time_step_fs
+from alpot.validation.dynamics import set_velocities
 from alpot.validation.lattice import Equilibrium
 from alpot.validation.properties import Measured, PropertyValue, attached
-from alpot.validation.runs import run_checked, settle
+from alpot.validation.runs import at_zero_pressure, run_checked, settle
 
 #: In units of the melting temperature: 300 and 600 K for Al. Quantum effects are small, and vacancies few.
 _TEMPERATURES = (300 / 933, 600 / 933)
 _SETTLING_PS = 1.5
-#: Damping times: the thermostat's lies beyond a vibration, the barostat's beyond a sound wave through the cell.
-_TEMPERATURE_FS, _PRESSURE_FS = 100.0, 300.0
+#: Damping time of the barostat: beyond a sound wave through the cell.
+_PRESSURE_FS = 300.0
 _SAMPLE_INTERVAL = 5
 
 
@@ -84,17 +82,9 @@ def _lengths(
     settle(atoms, temperature, crystal.bulk_modulus, _SETTLING_PS, what)
     # Edges have settled one by one; from now on the shape is the crystal's.
     atoms.set_cell(shape * np.cbrt(atoms.cell.volume), scale_atoms=True)
-    dynamics = IsotropicMTKNPT(
-        atoms,
-        timestep=time_step_fs(atoms) * units.fs,
-        temperature_K=temperature,
-        pressure_au=0.0,
-        tdamp=_TEMPERATURE_FS * units.fs,
-        pdamp=_PRESSURE_FS * units.fs,
-    )
     volumes: list[float] = []
     run_checked(
-        dynamics,
+        at_zero_pressure(atoms, temperature, pressure_fs=_PRESSURE_FS),
         atoms,
         time_ps,
         what,

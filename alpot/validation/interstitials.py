@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
 from alpot.validation.lattice import Equilibrium
-from alpot.validation.point_defects import MAX_FORCE, MINIMUM_ATOMS, formation_energy, refuse_others, shells
-from alpot.validation.properties import Measured, PropertyValue, attached, energy_of
+from alpot.validation.point_defects import MAX_FORCE, MINIMUM_ATOMS, PerfectCell, refuse_others, shells
+from alpot.validation.properties import Measured, PropertyValue, attached
 from alpot.validation.relaxation import relax
 
 #: Directions of dumbbells.
@@ -56,6 +56,8 @@ def interstitial_formation_energies(
 ) -> Measured:
     """E(N + 1 atoms, relaxed) − (N + 1)/N E(N atoms) in eV, in the cell of the perfect crystal at equilibrium.
 
+    That is corrected for the pressure in the cell, if the calculator has stress (:class:`PerfectCell`).
+
     Each interstitial is relaxed from its named geometry, whose symmetry holds it there even where it is a saddle. Then
     it is pushed and relaxed again; remarks say which are no minima, and what they become.
 
@@ -69,12 +71,17 @@ def interstitial_formation_energies(
     """
     refuse_others("the set of interstitials ⟨100⟩, ⟨110⟩, ⟨111⟩, octahedral, tetrahedral", crystal, ("fcc", "bcc"))
     perfect = attached(calculator, crystal.supercell(minimum_atoms))
-    per_atom = energy_of(perfect) / len(perfect)
+    cell = PerfectCell.of(perfect, crystal)
     spacing = shells(perfect)[0][0]
     found, remarks = [], []
+    if cell.pressure is None:
+        remarks.append(
+            "Without stress, nothing corrects these formation energies for the size of the cell; they are some percent"
+            " too high."
+        )
     for name, (atoms, own, axis) in _starts(perfect, crystal, spacing).items():
         try:
-            found.append(_relaxed(name, attached(calculator, atoms), own, axis, per_atom, spacing))
+            found.append(_relaxed(name, attached(calculator, atoms), own, axis, cell, spacing))
         except PotentialError as error:
             remarks.append(f"The {name} has no formation energy: {error}.")
     if not found:
@@ -104,11 +111,11 @@ def _starts(
 
 
 def _relaxed(
-    name: str, atoms: Atoms, own: list[int], axis: NDArray[np.float64] | None, per_atom: float, spacing: float
+    name: str, atoms: Atoms, own: list[int], axis: NDArray[np.float64] | None, cell: PerfectCell, spacing: float
 ) -> _Relaxed:
     start = atoms.positions[own].copy()
     what = f"the {name} of {atoms.symbols[0]}"
-    energy = formation_energy(relax(atoms, what, max_force=MAX_FORCE), len(atoms), per_atom, what)
+    energy = cell.formation_energy(relax(atoms, what, max_force=MAX_FORCE), atoms, what)
     shift = _shift(atoms.positions[own] - start, axis)
     atoms.positions[own[-1]] += _PUSH
     what += ", pushed,"
@@ -117,7 +124,7 @@ def _relaxed(
     except PotentialError:
         pushed = None
     else:
-        pushed = formation_energy(lower, len(atoms), per_atom, what)
+        pushed = cell.formation_energy(lower, atoms, what)
     return _Relaxed(name=name, energy=energy, shift=shift if shift > _OFF * spacing else None, pushed=pushed)
 
 

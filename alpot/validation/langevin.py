@@ -11,6 +11,7 @@ from ase.md.langevin import Langevin
 
 from alpot.validation.dynamics import failure_of, set_velocities, time_step_fs
 from alpot.validation.properties import Measured, PropertyValue, attached
+from alpot.validation.runs import RUN_FAILURES
 
 _FRICTION = 0.01 / units.fs  # thermalises within 0.1 ps
 _CHECK_INTERVAL = 10
@@ -39,7 +40,7 @@ def run_langevin(
     """Run Langevin dynamics until the end, or until an explosion, a collapse, or a value that is not finite.
 
     Args:
-        calculator: any ASE calculator; an exception that it raises on the way ends the run and is recorded.
+        calculator: any ASE calculator; one of ``RUN_FAILURES`` that it raises on the way ends the run and is recorded.
         start: first positions.
         temperature: of the thermostat, K.
         rng: first velocities and random forces.
@@ -59,7 +60,7 @@ def run_langevin(
         try:
             dynamics.run(_CHECK_INTERVAL)
             ended_by = failure_of(atoms, _EXPLOSION * temperature)
-        except Exception as error:  # noqa: BLE001 - whatever a potential raises in a wild configuration is the finding
+        except RUN_FAILURES as error:
             ended_by = f"{type(error).__name__}: {error}"
         if ended_by is not None:
             break

@@ -16,9 +16,8 @@ from ase.filters import UnitCellFilter
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 
-from alpot.errors import PotentialError
 from alpot.validation.lattice import Equilibrium
-from alpot.validation.properties import energy_of
+from alpot.validation.relaxation import relax_by
 
 Miller = tuple[int, int, int]
 
@@ -129,12 +128,7 @@ def relax_along_normal(atoms: Atoms, what: str, *, max_force: float = 0.003, max
         PotentialError: the forces do not vanish within ``max_steps``.
         NonFiniteError: the energy is NaN or infinite.
     """
-    if not relaxation_along_normal(atoms).run(fmax=max_force, steps=max_steps):
-        raise PotentialError(
-            f"{what} ({len(atoms)} atoms) did not relax to {max_force} eV/Å within {max_steps} steps: it may be no"
-            " minimum of this potential"
-        )
-    return energy_of(atoms)
+    return relax_by(relaxation_along_normal(atoms), atoms, what, max_force=max_force, max_steps=max_steps)
 
 
 def relaxation_along_normal(atoms: Atoms) -> BFGS:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
-from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
@@ -16,19 +15,20 @@ from alpot.validation.averages import standard_error
 from alpot.validation.dynamics import time_step_fs
 from alpot.validation.lattice import Equilibrium
 from alpot.validation.properties import Curve, Measured, PropertyValue, attached
-from alpot.validation.runs import melt, run_checked, settle
+from alpot.validation.runs import at_zero_pressure, melt, run_checked, settle
 
 #: Volume of the liquid in which the crystal melts, in volumes of the crystal at 0 K: metals at their melting point.
 _LIQUID_VOLUME = 1.12
 _SETTLING_PS = 2.0
-#: Damping times: the thermostat's lies beyond a vibration, the barostat's beyond a sound wave through the cell.
-_TEMPERATURE_FS, _PRESSURE_FS = 100.0, 500.0
+#: Damping time of the barostat: beyond a sound wave through the cell.
+_PRESSURE_FS = 500.0
 _SAMPLE_INTERVAL = 10
 #: Every so many samples, distances are counted.
 _DISTANCE_SAMPLES = 5
 _BIN = 0.05  # Å
-#: Diffusion is measured in so many blocks of the run, from displacements over these fractions of a block: 0.5 to 1 ps
-#: of the default 2 ps, when the motion is no longer that of a free atom in a cage.
+#: Structure and diffusion are measured in so many blocks of the run, too, whose scatter is their noise; the latter from
+#: displacements over these fractions of a block: 0.4 to 0.8 ps of the default 1.6 ps, when the motion is no longer that
+#: of a free atom in a cage.
 _BLOCKS = 5
 _LAGS = (0.25, 0.5)
 #: Within a block, atoms of a liquid move at least by this fraction of the distance between neighbors; atoms of a
@@ -94,9 +94,6 @@ def liquid_properties(
     density = atoms.get_masses().sum() * units._amu * 1e27 / run.volumes  # amu/Å³ are 1e27 times as many g/cm³ as kg
     diffusion = _diffusion(run)
     _check_liquid(diffusion, run, what)
-    radii, distribution = _radial_distribution(run)
-    peak, height = _first_peak(radii, distribution)
-    coordination = _coordination(radii, distribution, peak, len(atoms) / run.volumes.mean())
     return Measured(
         values=(
             PropertyValue(
@@ -108,33 +105,15 @@ def liquid_properties(
                 unit="10⁻⁹ m²/s",
                 noise=float(10 * diffusion.std(ddof=1) / np.sqrt(_BLOCKS)),
             ),
-            PropertyValue(name="liquid first-neighbor distance", value=peak, unit="Å"),
-            PropertyValue(name="liquid first-peak height", value=height, unit=""),
-            PropertyValue(name="liquid coordination number", value=coordination, unit=""),
+            *_structure_values(run.frames),
         ),
-        curves=(
-            Curve(
-                name="liquid radial distribution",
-                x_label="distance (Å)",
-                y_label="g(r)",
-                x=tuple(radii.tolist()),
-                lines={"liquid radial distribution": tuple(distribution.tolist())},
-            ),
-        ),
+        curves=(_distribution_curve(run.frames),),
     )
 
 
 def _sample(atoms: Atoms, temperature: float, time_ps: float, what: str) -> _Run:
     """Run at constant temperature and zero pressure."""
-    step_fs = time_step_fs(atoms)
-    dynamics = IsotropicMTKNPT(
-        atoms,
-        timestep=step_fs * units.fs,
-        temperature_K=temperature,
-        pressure_au=0.0,
-        tdamp=_TEMPERATURE_FS * units.fs,
-        pdamp=_PRESSURE_FS * units.fs,
-    )
+    dynamics = at_zero_pressure(atoms, temperature, pressure_fs=_PRESSURE_FS)
     volumes: list[float] = []
     scaled: list[NDArray[np.float64]] = []
     frames: list[Atoms] = []
@@ -147,7 +126,7 @@ def _sample(atoms: Atoms, temperature: float, time_ps: float, what: str) -> _Run
 
     run_checked(dynamics, atoms, time_ps, what, temperature=temperature, sample=sample, interval=_SAMPLE_INTERVAL)
     return _Run(
-        interval_ps=step_fs * _SAMPLE_INTERVAL / 1000,
+        interval_ps=time_step_fs(atoms) * _SAMPLE_INTERVAL / 1000,
         volumes=np.array(volumes),
         scaled=np.array(scaled),
         frames=frames,
@@ -181,16 +160,47 @@ def _check_liquid(diffusion: NDArray[np.float64], run: _Run, what: str) -> None:
         )
 
 
-def _radial_distribution(run: _Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _distribution_curve(frames: list[Atoms]) -> Curve:
+    radii, distribution = _radial_distribution(frames)
+    return Curve(
+        name="liquid radial distribution",
+        x_label="distance (Å)",
+        y_label="g(r)",
+        x=tuple(radii.tolist()),
+        lines={"liquid radial distribution": tuple(distribution.tolist())},
+    )
+
+
+def _structure_values(frames: list[Atoms]) -> tuple[PropertyValue, ...]:
+    """First peak and coordination of the whole run, with the noise that its blocks show."""
+    length = len(frames) // _BLOCKS
+    blocks = [_structure(frames[block * length : (block + 1) * length]) for block in range(_BLOCKS)]
+    errors = np.std(blocks, axis=0, ddof=1) / np.sqrt(_BLOCKS)
+    names = (("first-neighbor distance", "Å"), ("first-peak height", ""), ("coordination number", ""))
+    return tuple(
+        PropertyValue(name=f"liquid {name}", value=value, unit=unit, noise=float(error))
+        for (name, unit), value, error in zip(names, _structure(frames), errors, strict=True)
+    )
+
+
+def _structure(frames: list[Atoms]) -> tuple[float, float, float]:
+    """Position in Å and height of the first peak of g(r), and the number of neighbors below it."""
+    radii, distribution = _radial_distribution(frames)
+    peak, height = _first_peak(radii, distribution)
+    density = len(frames[0]) / float(np.mean([frame.cell.volume for frame in frames]))
+    return peak, height, _coordination(radii, distribution, peak, density)
+
+
+def _radial_distribution(frames: list[Atoms]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Midpoints of bins (n_bins,) in Å up to half the cell, and g(r) there."""
-    reach = min(frame.cell.lengths().min() for frame in run.frames) / 2
+    reach = min(frame.cell.lengths().min() for frame in frames) / 2
     edges = np.arange(0, reach, _BIN)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     total = np.zeros(len(shells))
-    for frame in run.frames:
+    for frame in frames:
         distances = neighbor_list("d", frame, edges[-1])  # each pair twice
         total += np.histogram(distances, edges)[0] * frame.cell.volume / (len(frame) ** 2 * shells)
-    return (edges[1:] + edges[:-1]) / 2, total / len(run.frames)
+    return (edges[1:] + edges[:-1]) / 2, total / len(frames)
 
 
 def _first_peak(radii: NDArray[np.float64], distribution: NDArray[np.float64]) -> tuple[float, float]:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ase.calculators.calculator import PropertyNotImplementedError
 from pydantic import BaseModel, ConfigDict
 
-from alpot.errors import NonFiniteError, PotentialError
+from alpot.errors import PotentialError
 from alpot.validation.properties import Curve, Measured, PropertyValue
+
+#: What a calculator says of itself, and would say again. All else may be a missing file or program, a machine that
+#: failed or a bug, and must never be kept as a property of the potential.
+FINDINGS = (PotentialError, NotImplementedError)
 
 
 class Outcome(BaseModel):
@@ -37,14 +40,13 @@ class Outcome(BaseModel):
 
     @classmethod
     def of(cls, measure: Callable[[], Measured]) -> Outcome:
-        """Measures; whatever a calculator raises is the finding, and is recorded."""
+        """Measures; whatever is raised is recorded, and is final if it is one of ``FINDINGS``."""
         began = time.monotonic()
         try:
             measured = measure()
         except Exception as error:  # noqa: BLE001 - see above
-            is_final = isinstance(error, PotentialError | NonFiniteError | PropertyNotImplementedError)
             text = f"{type(error).__name__}: {error}"
-            return cls(error=text, is_final=is_final, seconds=round(time.monotonic() - began, 3))
+            return cls(error=text, is_final=isinstance(error, FINDINGS), seconds=round(time.monotonic() - began, 3))
         values = [value for value in measured.values if math.isfinite(value.value)]
         curves = [curve for curve in measured.curves if _is_finite(curve)]
         lost = {value.name for value in measured.values} - {value.name for value in values}

@@ -1,9 +1,9 @@
 """Energy differences between crystal structures, each at its own equilibrium, and their order of stability.
 
 What β-Sn, simple hexagonal and simple cubic are worth is asked of metals too, which have no such minimum: a potential
-has to know that they are high, or a simulation under shear, in a melt or at a surface finds them. So a structure whose
-c/a does not settle near its prototype's is taken at the prototype's, where potential and reference answer the same
-question, and a remark says so.
+has to know that they are high, or a simulation under shear, in a melt or at a surface finds them. So β-Sn and simple
+hexagonal have their prototype's c/a, whether or not the calculator has a minimum near it: potential and reference then
+answer the same question.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from ase.calculators.calculator import BaseCalculator
 
 from alpot.validation.crystals import preferred_structure
 from alpot.validation.lattice import Equilibrium, equilibrium
+from alpot.validation.outcome import FINDINGS
 from alpot.validation.properties import Measured, PropertyValue
 from alpot.validation.prototypes import PROTOTYPES, Structure
+
+#: Relaxed in volume only.
+_OF_IDEAL_SHAPE: tuple[Structure, ...] = ("beta_Sn", "sh")
 
 
 def compared_structures(element: str) -> tuple[Structure, ...]:
@@ -53,12 +57,14 @@ def phase_differences(
     remarks = []
     for structure in others:
         try:
-            found, remark = _relaxed_or_ideal(calculator, own, structure, crystal_of)
-        except Exception as error:  # noqa: BLE001 - whatever a calculator raises is the finding; the others are measured
+            if structure in _OF_IDEAL_SHAPE:
+                found = equilibrium(calculator, element, structure, volume=own.volume, relax_shape=False)
+            else:
+                found = crystal_of(structure)
+        except FINDINGS as error:
             remarks.append(f"{PROTOTYPES[structure].label} {element} has no energy: {error}.")
             continue
         above[structure] = 1000 * (found.energy - own.energy)
-        remarks += remark
     order = " < ".join(PROTOTYPES[structure].label for structure in sorted(above, key=above.__getitem__))
     values = (
         PropertyValue(name=phase_name(structure, first), value=above[structure], unit="meV/atom")
@@ -66,22 +72,3 @@ def phase_differences(
         if structure in above
     )
     return Measured(values=tuple(values), remarks=(f"The order of stability is {order}.", *remarks))
-
-
-def _relaxed_or_ideal(
-    calculator: BaseCalculator,
-    own: Equilibrium,
-    structure: Structure,
-    crystal_of: Callable[[Structure], Equilibrium],
-) -> tuple[Equilibrium, list[str]]:
-    """A crystal, if need be at the prototype's c/a and with a remark."""
-    prototype = PROTOTYPES[structure]
-    try:
-        return crystal_of(structure), []
-    except Exception as error:
-        if prototype.family == "cubic":
-            raise
-        crystal = equilibrium(calculator, own.element, structure, volume=own.volume, relax_shape=False)
-        return crystal, [
-            f"{prototype.label} {own.element} is taken at its ideal c/a of {prototype.c_over_a:.3f}: {error}."
-        ]

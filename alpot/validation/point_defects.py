@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.units import GPa
 from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
 from alpot.validation.crystals import Structure
 from alpot.validation.lattice import Equilibrium
+from alpot.validation.properties import energy_of
 from alpot.validation.relaxation import relax
 
 #: Smallest supercell: 108 sites in fcc, 128 in bcc. The vacancy of EMT's Al and Cu then lies within 1 % of its limit of
@@ -19,6 +24,57 @@ MAX_FORCE = 0.02
 #: Of the distance of neighbors: an atom that has gone farther from its site has left it; around vacancies of a stable
 #: metal they go a twentieth.
 _LOST_SITE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerfectCell:
+    """The crystal without its defect, in the same cell.
+
+    Attributes:
+        per_atom: energy, eV.
+        pressure: eV/Å³; None where the calculator has no stress.
+        bulk_modulus: eV/Å³.
+    """
+
+    per_atom: float
+    pressure: float | None
+    bulk_modulus: float
+
+    @classmethod
+    def of(cls, perfect: Atoms, crystal: Equilibrium) -> PerfectCell:
+        """Evaluate the perfect cell, which has a calculator."""
+        energy = energy_of(perfect)
+        try:
+            pressure = _pressure(perfect)
+        except PropertyNotImplementedError:
+            pressure = None
+        return cls(per_atom=energy / len(perfect), pressure=pressure, bulk_modulus=crystal.bulk_modulus * GPa)
+
+    def formation_energy(self, energy: float, defective: Atoms, what: str) -> float:
+        """Formation energy in eV of a defect in an infinite crystal, from one relaxed at constant cell.
+
+        Each defect of the periodic array is held by the cell, which it could not strain: linear elasticity gives what
+        that costs, V P²/(2 B), from the pressure P that is left. It falls off as 1/V, and for interstitials it is most
+        of what a small cell is wrong by. (Varvenne et al., Phys. Rev. B 88, 134102 (2013), treat the whole stress and
+        the interaction with the images; this is the isotropic part.) Nothing is taken off without stress. Vacancies are
+        better left as they are: what their images add has the other sign (ANI-Al, 107 atoms: 2 meV too much, 4 meV too
+        little with the correction).
+
+        Args:
+            energy: of the crystal with the defect, eV.
+            defective: that crystal, relaxed, with the calculator.
+            what: for the error.
+
+        Raises:
+            PotentialError: it is negative.
+        """
+        if self.pressure is not None:
+            energy -= defective.cell.volume * (_pressure(defective) - self.pressure) ** 2 / (2 * self.bulk_modulus)
+        return formation_energy(energy, len(defective), self.per_atom, what)
+
+
+def _pressure(atoms: Atoms) -> float:
+    return float(-atoms.get_stress()[:3].mean())
 
 
 def refuse_others(what: str, crystal: Equilibrium, structures: tuple[Structure, ...]) -> None:

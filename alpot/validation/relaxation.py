@@ -33,9 +33,7 @@ def relax(atoms: Atoms, what: str, *, max_force: float = 0.01, max_steps: int = 
         NonFiniteError: an energy is NaN or infinite.
     """
     optimizer: Optimizer = BFGS(atoms, logfile=None) if len(atoms) <= _BFGS_ATOMS else FIRE(atoms, logfile=None)
-    if not optimizer.run(fmax=max_force, steps=max_steps):
-        raise PotentialError(_unrelaxed(what, atoms, f"{max_force} eV/Å", max_steps))
-    return energy_of(atoms)
+    return relax_by(optimizer, atoms, what, max_force=max_force, max_steps=max_steps)
 
 
 def relax_with_cell(
@@ -63,13 +61,14 @@ def relax_with_cell(
         NonFiniteError: an energy is NaN or infinite.
     """
     optimizer = BFGS(cast(Atoms, FrechetCellFilter(atoms, list(mask), exp_cell_factor=len(atoms))), logfile=None)
+    return relax_by(optimizer, atoms, what, max_force=max_force, max_steps=max_steps)
+
+
+def relax_by(optimizer: Optimizer, atoms: Atoms, what: str, *, max_force: float, max_steps: int) -> float:
+    """Relax atoms in place by an optimizer of theirs; arguments, energy and errors as of :func:`relax`."""
     if not optimizer.run(fmax=max_force, steps=max_steps):
-        raise PotentialError(_unrelaxed(what, atoms, f"{max_force} eV/Å", max_steps))
+        raise PotentialError(
+            f"{what} ({len(atoms)} atoms) did not relax to {max_force} eV/Å within {max_steps} steps: it may be no"
+            " minimum of this potential"
+        )
     return energy_of(atoms)
-
-
-def _unrelaxed(what: str, atoms: Atoms, limit: str, steps: int) -> str:
-    return (
-        f"{what} ({len(atoms)} atoms) did not relax to {limit} within {steps} steps: it may be no minimum of this"
-        " potential"
-    )

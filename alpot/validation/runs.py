@@ -9,10 +9,16 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
+from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen
 
 from alpot.errors import PotentialError
 from alpot.validation.dynamics import failure_of, set_velocities, time_step_fs
+from alpot.validation.outcome import FINDINGS
+
+#: What calculators raise in the wild configurations of a run that goes wrong (LinAlgError is a ValueError). The user's
+#: mistakes, failures of files, programs and memory are none of these, and pass.
+RUN_FAILURES = (*FINDINGS, ValueError, ArithmeticError, RuntimeError)
 
 #: Steps between two looks, each of which costs as much as a few steps.
 _CHECK_INTERVAL = 200
@@ -26,7 +32,8 @@ _BOILING = 2.0
 _MELTING_RUN = 3.0
 _MELTING_PS, _COOLING_PS = 1.0, 0.5
 _FRICTION = 0.02 / units.fs
-#: Time constants of the weak coupling that brings a system to its temperature and volume.
+#: Time constants of the coupling that brings a system to its temperature, beyond a vibration, and of the weak one that
+#: brings it to its volume.
 _TEMPERATURE_FS, _PRESSURE_FS = 100.0, 300.0
 
 
@@ -52,7 +59,8 @@ def run_checked(
         interval: steps.
 
     Raises:
-        PotentialError: the run has exploded, boiled, or met values that are not finite; or the calculator raised.
+        PotentialError: the run has exploded, boiled, or met values that are not finite; or the calculator raised one of
+            ``RUN_FAILURES``.
     """
     step_ps = dynamics.dt / (1000 * units.fs)
     volume = atoms.cell.volume
@@ -62,7 +70,7 @@ def run_checked(
             dynamics.run(interval)
             if dynamics.nsteps % _CHECK_INTERVAL < interval:
                 failure = failure_of(atoms, _EXPLOSION * temperature)
-        except Exception as error:
+        except RUN_FAILURES as error:
             raise PotentialError(
                 f"the run of {what} ended after {dynamics.nsteps * step_ps:.2f} ps: {type(error).__name__}: {error}"
             ) from error
@@ -135,6 +143,28 @@ def settle(
         compressibility_au=1 / (bulk_modulus * units.GPa),
     )
     run_checked(dynamics, atoms, time_ps, what, temperature=2 * temperature, sample=sample, interval=interval)
+
+
+def at_zero_pressure(atoms: Atoms, temperature: float, *, pressure_fs: float) -> IsotropicMTKNPT:
+    """Dynamics at constant temperature and zero pressure, the shape of the cell kept, with right fluctuations.
+
+    By the equations of Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994).
+
+    Args:
+        atoms: with a calculator that has stress, and velocities, at rest as a whole.
+        temperature: K, of the 3 N − 3 degrees of freedom of atoms whose center of mass rests.
+        pressure_fs: damping time of the barostat, beyond that of a sound wave through the cell.
+    """
+    # ASE's thermostat counts 3 N degrees of freedom, three of which are at rest: it would give the others too much.
+    counted = temperature * (len(atoms) - 1) / len(atoms)
+    return IsotropicMTKNPT(
+        atoms,
+        timestep=time_step_fs(atoms) * units.fs,
+        temperature_K=counted,
+        pressure_au=0.0,
+        tdamp=_TEMPERATURE_FS * units.fs,
+        pdamp=pressure_fs * units.fs,
+    )
 
 
 def hold(atoms: Atoms, fixed: np.ndarray) -> None:

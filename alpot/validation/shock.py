@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 from alpot.errors import PotentialError
 from alpot.validation.averages import standard_error
 from alpot.validation.bars import build_bar
+from alpot.validation.crystallinity import crystalline_share, lateral_wave_vectors
 from alpot.validation.dynamics import set_velocities, time_step_fs
 from alpot.validation.lattice import Equilibrium
+from alpot.validation.melting import melting_temperature
 from alpot.validation.properties import Curve, Measured, PropertyValue, attached
 from alpot.validation.runs import hold, run_checked, settle
 
 #: ASE's unit of velocity in km/s: 1 km/s is 0.01 Å/fs.
 _KM_PER_S = 0.01 / units.fs
-_KELVIN = 300.0
+#: K, room temperature, for elements that are then solid; others at this fraction of their melting temperature, where
+#: no crystal melts by itself.
+_ROOM, _SOLID = 300.0, 0.6
 #: Length of the bar in units of its width; the wall that stops it; the vacuum behind it.
 _ELONGATION = 5.0
 _WALL_CELLS = 2
@@ -37,6 +41,10 @@ _COUNTED = (0.25, 0.8)
 _EDGE = 8.0
 #: The slowest front that is waited for, in units of the speed of sound √(B/ρ).
 _SLOWEST = 0.7
+#: Fewer samples of the shocked state have no standard error.
+_FEWEST_SAMPLES = 5
+#: When the front is at this share of the layers, more than this share of those ahead is crystal; of a melt none is.
+_HALFWAY, _CRYSTAL = 0.5, 0.5
 #: Two measurements of the pressure agree within this fraction in a steady shock.
 _STEADY = 0.1
 
@@ -51,6 +59,8 @@ class _Bar:
         start: (n_layers,) first height of the layers in Å; 0 is the wall's surface.
         area: of the bar's cross-section, Å².
         density: before the shock, amu/Å³.
+        temperature: before the shock, K.
+        wave_vectors: of the crystal's lateral order, see :func:`lateral_wave_vectors`.
     """
 
     atoms: Atoms
@@ -58,6 +68,8 @@ class _Bar:
     start: NDArray[np.float64]
     area: float
     density: float
+    temperature: float
+    wave_vectors: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +82,7 @@ class _Run:
         heights: (n_samples, n_layers) mean positions along the bar in Å.
         temperatures: (n_samples, n_layers) K, of the motion relative to the layer's mean.
         pressures: (n_samples,) on the wall, GPa.
+        halfway: the bar when the front had not yet passed half of the layers.
     """
 
     times: NDArray[np.float64]
@@ -77,6 +90,7 @@ class _Run:
     heights: NDArray[np.float64]
     temperatures: NDArray[np.float64]
     pressures: NDArray[np.float64]
+    halfway: Atoms
 
 
 def shock(
@@ -96,7 +110,8 @@ def shock(
     from the distances of stopped layers, temperature from their velocities. In a steady shock they obey the jump
     conditions ρ/ρ₀ = U_s/(U_s − u_p) and P = ρ₀ U_s u_p (Rankine and Hugoniot; Zel'dovich and Raizer, Physics of Shock
     Waves, eqs. 1.67 and 1.68); a remark says so where they do not. A bar as small as this one has no dislocations: a
-    shock that a real crystal would yield under may remain elastic.
+    shock that a real crystal would yield under may remain elastic. It begins at 300 K, or at six tenths of the melting
+    temperature of elements that melt below 500 K.
 
     Args:
         calculator: any ASE calculator with stress.
@@ -110,7 +125,7 @@ def shock(
         error_limit: eV/Å; the remark says how many of the shocked atoms have a larger expected force error.
 
     Raises:
-        PotentialError: a run fails, or no front went through the bar.
+        PotentialError: a run fails, the crystal ahead of the front is none any more, or no front went through the bar.
     """
     what = f"a shock of {piston_velocity:.1f} km/s in {crystal.element}"
     bar = _prepare(calculator, crystal, rng, piston_velocity, minimum_atoms, what)
@@ -118,34 +133,13 @@ def shock(
     run = _drive(bar, piston_velocity, bar.start[-1] / (1e-2 * speed), what)
 
     stopped = _crossing_times(run, piston_velocity)
-    passed = np.flatnonzero(np.isfinite(stopped))
-    if len(passed) < _COUNTED[1] * len(bar.start):
-        raise PotentialError(
-            f"{what} went through {len(passed)} of {len(bar.start)} layers only in {run.times[-1]:.0f} fs: no front was"
-            " formed, or it is slower than sound"
-        )
-    counted = passed[passed >= _COUNTED[0] * len(bar.start)]
-    slope, error = _line(stopped[counted], bar.start[counted])
-    velocity, noise = 100 * slope, 100 * error  # 1 Å/fs = 100 km/s
-
-    behind = _behind(bar, run, stopped)
-    if not behind:
-        raise PotentialError(f"{what} leaves no room between wall and front in {len(bar.start)} layers: use more atoms")
-    compression = float(np.mean([1 / _line(bar.start[b], run.heights[s, b])[0] for s, b in behind]))
-    pressures = run.pressures[[s for s, _ in behind]]
-    pressure = float(pressures.mean())
-    temperature = float(np.mean([run.temperatures[s, b].mean() for s, b in behind]))
-    expected = bar.density * velocity * piston_velocity * _KM_PER_S**2 / units.GPa
-    remarks = _steadiness(pressure, expected, what)
-    verdict, judged = _verdict(bar, behind[-1][1], uncertainty or calculator, error_limit)
+    _check_crystal(bar, run.halfway, what)
+    velocity = _front_velocity(bar, run, stopped, what)
+    pressure, *state = _shocked_state(bar, run, stopped, what)
+    expected = bar.density * velocity.value * piston_velocity * _KM_PER_S**2 / units.GPa
+    verdict, judged = _verdict(bar, _behind(bar, run, stopped)[-1][1], uncertainty or calculator, error_limit)
     return Measured(
-        values=(
-            PropertyValue(name="shock velocity", value=velocity, unit="km/s", noise=noise),
-            PropertyValue(name="shock pressure", value=pressure, unit="GPa", noise=standard_error(pressures)),
-            PropertyValue(name="shock compression", value=compression, unit=""),
-            PropertyValue(name="shock temperature", value=temperature, unit="K"),
-            *verdict,
-        ),
+        values=(velocity, pressure, *state, *verdict),
         curves=(
             Curve(
                 name="particle velocity",
@@ -155,8 +149,61 @@ def shock(
                 lines={"particle velocity": tuple((run.velocities[-1] + piston_velocity).tolist())},
             ),
         ),
-        remarks=(*remarks, *judged),
+        remarks=(*_steadiness(pressure.value, expected, what), *judged),
     )
+
+
+def _check_crystal(bar: _Bar, halfway: Atoms, what: str) -> None:
+    """Refuse a shock that has something else than the crystal between its front and the bar's free end."""
+    end = bar.start[-1]
+    inside = (bar.start > _HALFWAY * end + _EDGE) & (bar.start < end - _EDGE)
+    ahead = halfway[np.isin(bar.layer, np.flatnonzero(inside))]
+    if len(ahead) and not crystalline_share(ahead, bar.wave_vectors) > _CRYSTAL:
+        raise PotentialError(
+            f"{what}: the {len(ahead)} atoms ahead of the front have lost the order of the crystal at"
+            f" {bar.temperature:.0f} K; with this potential it melts or becomes another one before the shock arrives"
+        )
+
+
+def _front_velocity(bar: _Bar, run: _Run, stopped: NDArray[np.float64], what: str) -> PropertyValue:
+    """U_s, from the times at which layers are stopped."""
+    passed = np.flatnonzero(np.isfinite(stopped))
+    if len(passed) < _COUNTED[1] * len(bar.start):
+        raise PotentialError(
+            f"{what} went through {len(passed)} of {len(bar.start)} layers only in {run.times[-1]:.0f} fs: no front was"
+            " formed, or it is slower than sound"
+        )
+    counted = passed[passed >= _COUNTED[0] * len(bar.start)]
+    slope, error = _line(stopped[counted], bar.start[counted])
+    # 1 Å/fs = 100 km/s
+    return PropertyValue(name="shock velocity", value=100 * slope, unit="km/s", noise=100 * error)
+
+
+def _shocked_state(bar: _Bar, run: _Run, stopped: NDArray[np.float64], what: str) -> tuple[PropertyValue, ...]:
+    """Pressure, compression and temperature between wall and front, averages over samples."""
+    behind = _behind(bar, run, stopped)
+    if len(behind) < _FEWEST_SAMPLES:
+        raise PotentialError(
+            f"{what} leaves room between wall and front in {len(behind)} samples only ({_FEWEST_SAMPLES} are needed;"
+            f" the bar has {len(bar.start)} layers): use more atoms"
+        )
+    series = (
+        ("shock pressure", "GPa", [run.pressures[s] for s, _ in behind]),
+        ("shock compression", "", [1 / _line(bar.start[b], run.heights[s, b])[0] for s, b in behind]),
+        ("shock temperature", "K", [run.temperatures[s, b].mean() for s, b in behind]),
+    )
+    return tuple(
+        PropertyValue(name=name, value=float(np.mean(samples)), unit=unit, noise=standard_error(samples))
+        for name, unit, samples in series
+    )
+
+
+def _temperature(element: str) -> float:
+    """K, before the shock."""
+    try:
+        return min(_ROOM, _SOLID * melting_temperature([element]))
+    except PotentialError:  # carbon and others that are solid at room temperature
+        return _ROOM
 
 
 def _prepare(
@@ -167,10 +214,12 @@ def _prepare(
     minimum_atoms: int,
     what: str,
 ) -> _Bar:
-    """The bar at zero pressure and 300 K, on its way into the wall."""
+    """The bar at zero pressure and its temperature, on its way into the wall."""
+    kelvin = _temperature(crystal.element)
     cell = crystal.supercell(1)
-    cell.set_cell(cell.cell.array * _expansion(calculator, crystal, rng, what)[:, None], scale_atoms=True)
+    cell.set_cell(cell.cell.array * _expansion(calculator, crystal, kelvin, rng, what)[:, None], scale_atoms=True)
     atoms = attached(calculator, build_bar(cell, minimum_atoms, _ELONGATION))
+    wave_vectors = lateral_wave_vectors(atoms)
     density = atoms.get_masses().sum() / atoms.cell.volume
     atoms.positions[:, 2] -= _WALL_CELLS * cell.cell[2, 2]
     wall = atoms.positions[:, 2] < -1e-3
@@ -178,26 +227,34 @@ def _prepare(
     layer = np.where(wall, -1, np.searchsorted(heights, atoms.positions[:, 2].round(4)))
     atoms.set_cell(atoms.cell.array + np.diag([0, 0, _VACUUM]))
     hold(atoms, wall)
-    set_velocities(atoms, 2 * _KELVIN, rng)
+    set_velocities(atoms, 2 * kelvin, rng)
     velocities = atoms.get_velocities()
     velocities[~wall, 2] -= velocities[~wall, 2].mean() + piston_velocity * _KM_PER_S
     atoms.set_velocities(velocities)
     area = float(np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])))
-    return _Bar(atoms=atoms, layer=layer, start=heights, area=area, density=density)
+    return _Bar(
+        atoms=atoms,
+        layer=layer,
+        start=heights,
+        area=area,
+        density=density,
+        temperature=kelvin,
+        wave_vectors=wave_vectors,
+    )
 
 
 def _expansion(
-    calculator: BaseCalculator, crystal: Equilibrium, rng: np.random.Generator, what: str
+    calculator: BaseCalculator, crystal: Equilibrium, kelvin: float, rng: np.random.Generator, what: str
 ) -> NDArray[np.float64]:
-    """(3,) by how much the edges of the crystal are longer at 300 K than at rest."""
+    """(3,) by how much the edges of the crystal are longer at this temperature than at rest."""
     atoms = attached(calculator, crystal.supercell(_EXPANSION_ATOMS))
     rest = atoms.cell.lengths()
     edges: list[NDArray[np.float64]] = []
-    set_velocities(atoms, 2 * _KELVIN, rng)
-    settle(atoms, _KELVIN, crystal.bulk_modulus, _EXPANSION_PS, what)
+    set_velocities(atoms, 2 * kelvin, rng)
+    settle(atoms, kelvin, crystal.bulk_modulus, _EXPANSION_PS, what)
     settle(
         atoms,
-        _KELVIN,
+        kelvin,
         crystal.bulk_modulus,
         _EXPANSION_PS,
         what,
@@ -218,6 +275,7 @@ def _drive(bar: _Bar, piston_velocity: float, limit_fs: float, what: str) -> _Ru
     step_fs = _STEP * time_step_fs(atoms)
     dynamics = VelocityVerlet(atoms, timestep=step_fs * units.fs)
     samples: list[tuple[NDArray[np.float64], ...]] = []
+    halfway = atoms.copy()
 
     def by_layer(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.bincount(bar.layer[moving], values, layers) / counts
@@ -237,13 +295,29 @@ def _drive(bar: _Bar, piston_velocity: float, limit_fs: float, what: str) -> _Ru
     while len(samples) * _SAMPLE_INTERVAL * step_fs < limit_fs:
         stretch_ps = _SAMPLE_INTERVAL * step_fs / 1000
         run_checked(
-            dynamics, atoms, stretch_ps, what, temperature=_KELVIN + flight, sample=sample, interval=_SAMPLE_INTERVAL
+            dynamics,
+            atoms,
+            stretch_ps,
+            what,
+            temperature=bar.temperature + flight,
+            sample=sample,
+            interval=_SAMPLE_INTERVAL,
         )
-        if (samples[-1][0] > -piston_velocity / 2).mean() > _COUNTED[1]:
+        passed = (samples[-1][0] > -piston_velocity / 2).mean()
+        if passed < _HALFWAY:
+            halfway = atoms.copy()
+        if passed > _COUNTED[1]:
             break
     times = np.arange(1.0, len(samples) + 1) * (_SAMPLE_INTERVAL * step_fs)
     velocities, heights, temperatures, pressures = (np.array(column) for column in zip(*samples, strict=True))
-    return _Run(times=times, velocities=velocities, heights=heights, temperatures=temperatures, pressures=pressures)
+    return _Run(
+        times=times,
+        velocities=velocities,
+        heights=heights,
+        temperatures=temperatures,
+        pressures=pressures,
+        halfway=halfway,
+    )
 
 
 def _crossing_times(run: _Run, piston_velocity: float) -> NDArray[np.float64]:

@@ -33,5 +33,10 @@ def test_correlated_samples_have_the_error_of_their_correlation_time(memory: flo
     assert 0.9 < found / expected < 1.6
 
 
+def test_four_samples_are_too_few() -> None:
+    with pytest.raises(ValueError, match="4 samples have no standard error; at least 5 are needed"):
+        standard_error([1.0, 2.0, 3.0, 4.0])
+
+
 def test_a_constant_has_no_error() -> None:
     assert standard_error(np.ones(64)) == 0.0

@@ -83,6 +83,26 @@ def test_a_compressed_pair_of_a_pair_potential_is_a_sum_over_the_lattice() -> No
     assert not found.remarks
 
 
+def test_in_hcp_the_neighbor_lies_in_the_plane_on_either_side_of_the_ideal_shape() -> None:
+    pair = LennardJones(sigma=SIGMA, epsilon=EPSILON, rc=2.2 * SIGMA)
+    a, heights = 3.75, []
+    for c_over_a in (1.60, 1.66):
+        crystal = Equilibrium(
+            element="Ar",
+            structure="hcp",
+            volume=a**3 * c_over_a * np.sqrt(3) / 4,
+            c_over_a=c_over_a,
+            lattice_constant=a,
+            bulk_modulus=3.0,
+            energy=-0.08,
+        )
+        found = pair_compression(pair, crystal)
+        assert found.curves[0].x[-1] == pytest.approx(a)  # out of the plane it is 3.70 or 3.79 Å
+        heights.append(named(found)["compressed pair at half the nearest-neighbor distance"])
+    # The bond with the neighbor at a/2, 112 eV, is nearly all of it, and the same; the other planes are 4 % farther.
+    assert heights[0] == pytest.approx(heights[1], rel=0.01)
+
+
 def test_metals_have_a_wall(fcc_aluminum: Equilibrium, tungsten: BaseCalculator, bcc_tungsten: Equilibrium) -> None:
     assert not pair_compression(tungsten, bcc_tungsten).remarks
     assert not pair_compression(EMT(), fcc_aluminum, minimum_atoms=32).remarks

@@ -5,6 +5,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from alpot.errors import FailureClass, ReferenceError, UsageError
 from alpot.validation.crystals import build_supercell
 from alpot.validation.langevin import run_langevin
 from alpot.validation.lattice import Equilibrium
@@ -50,6 +51,27 @@ def test_ends_are_found_and_named(einstein: Calculator, crystal: Atoms) -> None:
         run = run_langevin(Ending(scale), crystal, 400.0, np.random.default_rng(3), time_ps=1.0)
         assert reason in str(run.ended_by)
         assert 0.08 <= run.time_ps < 0.5  # 50 calls are 0.1 ps
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("no such model"),
+        OSError("disk full"),
+        MemoryError("no more"),
+        ReferenceError("pw.x is not installed", failure=FailureClass.MISSING_PROGRAM),
+    ],
+)
+def test_what_is_no_fault_of_the_potential_is_no_end_of_a_run(crystal: Atoms, error: Exception) -> None:
+    class Broken(Calculator):
+        implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012
+
+        def calculate(self, *args: object, **kwargs: object) -> None:
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        run_langevin(Broken(), crystal, 400.0, np.random.default_rng(3), time_ps=0.1)
+    assert raised.value is error
 
 
 def test_a_collapse_is_found(crystal: Atoms) -> None:

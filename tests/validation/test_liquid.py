@@ -5,12 +5,12 @@ import pytest
 from ase import units
 from ase.md.verlet import VelocityVerlet
 
-from alpot.errors import PotentialError
+from alpot.errors import FailureClass, PotentialError, ReferenceError
 from alpot.validation.dynamics import set_velocities, time_step_fs
 from alpot.validation.lattice import Equilibrium, equilibrium
 from alpot.validation.liquid import liquid_properties
 from alpot.validation.properties import Measured, PropertyValue, attached
-from alpot.validation.runs import melt, run_checked, settle
+from alpot.validation.runs import at_zero_pressure, melt, run_checked, settle
 from tests.validation.fast_emt import FastEMT
 from tests.validation.fast_lennard_jones import FastLennardJones
 
@@ -91,6 +91,31 @@ def test_the_numbers_are_those_of_a_simple_liquid_near_its_melting_point(measure
     assert distribution[-20:].mean() == pytest.approx(1.0, abs=0.08)
 
 
+def test_the_noise_of_the_structure_is_that_of_its_blocks(measured: Measured) -> None:
+    largest_of = {"first-neighbor distance": 0.01, "first-peak height": 0.03, "coordination number": 0.05}
+    for name, largest in largest_of.items():
+        found = value(measured, name)
+        assert found.noise is not None
+        assert 0 < found.noise / found.value < largest, name
+
+
+def test_at_zero_pressure_atoms_have_the_temperature_that_was_asked_for(
+    pairs: FastLennardJones, crystal: Equilibrium
+) -> None:
+    """Of 32 atoms whose center of mass rests; ASE's temperature counts it, and is lower by 1/32."""
+    atoms = attached(pairs, crystal.supercell(30))
+    set_velocities(atoms, 2 * 300.0, np.random.default_rng(0))
+    dynamics = at_zero_pressure(atoms, 300.0, pressure_fs=300.0)
+    dynamics.run(500)
+    found = []
+    for _ in range(1000):
+        dynamics.run(5)
+        found.append(atoms.get_temperature())
+    assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-6
+    # Ten picoseconds know the mean to a per cent; half of 1/32.
+    assert np.mean(found) * 32 / 31 == pytest.approx(300.0, rel=0.5 / 32)
+
+
 def test_a_crystal_far_below_its_melting_point_is_no_liquid(pairs: FastLennardJones, crystal: Equilibrium) -> None:
     with pytest.raises(PotentialError, match=r"liquid Al at 464 K is not a liquid: within .* it froze"):
         liquid_properties(pairs, crystal, 464.0, np.random.default_rng(0), minimum_atoms=100, time_ps=3.0)
@@ -124,6 +149,15 @@ def test_a_calculator_that_raises_is_quoted(crystal: Equilibrium) -> None:
 def test_a_liquid_above_its_boiling_point_evaporates(pairs: FastLennardJones, crystal: Equilibrium) -> None:
     with pytest.raises(PotentialError, match="it evaporates"):
         liquid_properties(pairs, crystal, 3 * TEMPERATURE, np.random.default_rng(0), minimum_atoms=100, time_ps=5.0)
+
+
+def test_a_program_that_is_missing_is_not_told_as_a_run_that_failed(crystal: Equilibrium) -> None:
+    class Missing(FastLennardJones):
+        def calculate(self, *args: object, **kwargs: object) -> None:
+            raise ReferenceError("pw.x is not installed", failure=FailureClass.MISSING_PROGRAM)
+
+    with pytest.raises(ReferenceError, match=r"pw\.x is not installed"):
+        liquid_properties(Missing(SIGMA, EPSILON), crystal, TEMPERATURE, np.random.default_rng(0), minimum_atoms=30)
 
 
 @pytest.mark.slow

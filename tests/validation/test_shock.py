@@ -7,10 +7,11 @@ import pytest
 from ase.units import GPa
 
 from alpot.errors import PotentialError
-from alpot.validation.lattice import Equilibrium
+from alpot.validation.lattice import Equilibrium, equilibrium
 from alpot.validation.properties import Measured, attached
-from alpot.validation.shock import shock
+from alpot.validation.shock import _temperature, shock
 from tests.validation.fast_emt import FastEMT
+from tests.validation.fast_lennard_jones import FastLennardJones
 
 #: By how much the edges of EMT's aluminum are longer at 300 K than at rest.
 EXPANSION = 1.0083
@@ -106,6 +107,45 @@ def test_the_verdict_of_an_ensemble_is_the_calibrated_deviation_of_the_shocked_a
     assert found["largest expected force error"] == pytest.approx(0.2 * np.sqrt(3))
     assert measured.remarks[-1].startswith("100 % of the ")
     assert measured.remarks[-1].endswith("have an expected force error above 0.3 eV/Å.")
+
+
+def test_averages_over_the_run_have_an_error(shocks: dict[float, Measured]) -> None:
+    for measured in shocks.values():
+        noise = {value.name.removeprefix("shock "): value.noise for value in measured.values}
+        found = values(measured)
+        # Per cent; temperature, of some hundred atoms, and the pressure of a wall that rings, are the noisiest.
+        for name in ("velocity", "pressure", "compression", "temperature"):
+            assert noise[name] is not None
+            assert 1e-4 < noise[name] / found[name] < 0.06, name
+
+
+@pytest.mark.slow
+def test_the_noise_is_that_of_other_random_numbers(fcc_aluminum: Equilibrium) -> None:
+    runs = [shock(FastEMT(), fcc_aluminum, np.random.default_rng(seed), minimum_atoms=300) for seed in range(6)]
+    for number in (1, 2, 3):
+        each = [run.values[number] for run in runs]
+        scatter = np.std([value.value for value in each], ddof=1)
+        told = np.mean([value.noise for value in each])
+        # Six runs know their scatter to a third; what one short run can tell of its own is good to a factor of three.
+        assert 1 / 3 < told / scatter < 3, each[0].name
+
+
+def test_soft_elements_begin_as_crystals() -> None:
+    assert {name: _temperature(name) for name in ("Al", "C")} == {"Al": 300.0, "C": 300.0}
+    assert _temperature("Ar") == pytest.approx(0.6 * 84)
+    argon = FastLennardJones(3.4, 0.0104)
+    crystal = equilibrium(argon, "Ar", "fcc")
+    measured = shock(argon, crystal, np.random.default_rng(0), piston_velocity=0.5, minimum_atoms=500)
+    found = values(measured)
+    assert found["compression"] == pytest.approx(found["velocity"] / (found["velocity"] - 0.5), rel=0.02)
+    assert 60 < found["temperature"] < 300
+
+
+def test_a_melt_ahead_of_the_front_is_refused() -> None:
+    # At 300 K k_B T is 1.1 ε; these crystals melt at 0.7 ε.
+    soft = FastLennardJones(2.6, 0.024)
+    with pytest.raises(PotentialError, match=r"atoms ahead of the front have lost the order of the crystal at 300 K"):
+        shock(soft, equilibrium(soft, "Al", "fcc"), np.random.default_rng(0), minimum_atoms=500)
 
 
 def test_what_the_function_is_given_stays_as_it_is_and_the_seed_decides(fcc_aluminum: Equilibrium) -> None:
