@@ -37,6 +37,8 @@ _SAMPLE_INTERVAL = 10
 #: The run ends when the front has passed this share of the layers; it starts to count after the first share, when it
 #: has become steady.
 _COUNTED = (0.25, 0.8)
+#: The velocity is measured over the whole way, and over so many parts of it for its noise.
+_PARTS = 3
 #: Å: what lies closer to the wall or to the front than this is neither crystal nor shocked state.
 _EDGE = 8.0
 #: The slowest front that is waited for, in units of the speed of sound √(B/ρ).
@@ -174,9 +176,12 @@ def _front_velocity(bar: _Bar, run: _Run, stopped: NDArray[np.float64], what: st
             " formed, or it is slower than sound"
         )
     counted = passed[passed >= _COUNTED[0] * len(bar.start)]
-    slope, error = _line(stopped[counted], bar.start[counted])
+    slope, _ = _line(stopped[counted], bar.start[counted])
+    # Neighboring layers are stopped together, so the fit's own error is far too small: parts of the way are independent.
+    parts = [_line(stopped[part], bar.start[part])[0] for part in np.array_split(counted, _PARTS)]
+    noise = np.std(parts, ddof=1) / np.sqrt(_PARTS)
     # 1 Å/fs = 100 km/s
-    return PropertyValue(name="shock velocity", value=100 * slope, unit="km/s", noise=100 * error)
+    return PropertyValue(name="shock velocity", value=100 * slope, unit="km/s", noise=float(100 * noise))
 
 
 def _shocked_state(bar: _Bar, run: _Run, stopped: NDArray[np.float64], what: str) -> tuple[PropertyValue, ...]:
