@@ -176,9 +176,9 @@ def _front_velocity(bar: _Bar, run: _Run, stopped: NDArray[np.float64], what: st
             " formed, or it is slower than sound"
         )
     counted = passed[passed >= _COUNTED[0] * len(bar.start)]
-    slope, _ = _line(stopped[counted], bar.start[counted])
-    # Neighboring layers are stopped together, so the fit's own error is far too small: parts of the way are independent.
-    parts = [_line(stopped[part], bar.start[part])[0] for part in np.array_split(counted, _PARTS)]
+    slope = _slope(stopped[counted], bar.start[counted])
+    # Neighboring layers are stopped together, so the fit's own error is too small: parts of the way are independent.
+    parts = [_slope(stopped[part], bar.start[part]) for part in np.array_split(counted, _PARTS)]
     noise = np.std(parts, ddof=1) / np.sqrt(_PARTS)
     # 1 Å/fs = 100 km/s
     return PropertyValue(name="shock velocity", value=100 * slope, unit="km/s", noise=float(100 * noise))
@@ -194,7 +194,7 @@ def _shocked_state(bar: _Bar, run: _Run, stopped: NDArray[np.float64], what: str
         )
     series = (
         ("shock pressure", "GPa", [run.pressures[s] for s, _ in behind]),
-        ("shock compression", "", [1 / _line(bar.start[b], run.heights[s, b])[0] for s, b in behind]),
+        ("shock compression", "", [1 / _slope(bar.start[b], run.heights[s, b]) for s, b in behind]),
         ("shock temperature", "K", [run.temperatures[s, b].mean() for s, b in behind]),
     )
     return tuple(
@@ -350,10 +350,9 @@ def _behind(bar: _Bar, run: _Run, stopped: NDArray[np.float64]) -> list[tuple[in
     return found
 
 
-def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope of a straight line through points, and its standard error."""
-    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
-    return float(slope), float(np.sqrt(covariance[0, 0]))
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Of the straight line through points (n,), with the least squares of deviations in ``y``."""
+    return float(np.polyfit(x, y, 1)[0])
 
 
 def _steadiness(pressure: float, expected: float, what: str) -> tuple[str, ...]:
