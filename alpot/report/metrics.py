@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from alpot.report.history import ERRORS, Generation
-from alpot.report.property_rows import Property
 from alpot.report.status import Status
 from alpot.store.assessment_file import AssessmentFile, AuditFrame
 from alpot.store.property_file import PropertyFile, PropertyRow
@@ -68,7 +67,7 @@ def _property_rows(status: Status) -> Iterator[tuple[object, ...]]:
         yield from ((generation, *_property_row(row)) for row in rows)
 
 
-def _property_row(row: Property | PropertyRow) -> tuple[object, ...]:
+def _property_row(row: PropertyRow) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in _PROPERTY_TITLES[1:])
 
 

@@ -20,10 +20,10 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.report.costs import Prediction
 from alpot.report.history import Failure, Generation, History
-from alpot.report.property_rows import Property
 from alpot.report.spending import Spending
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
+from alpot.store.property_file import PropertyRow
 
 
 class Phase(StrEnum):
@@ -194,9 +194,9 @@ class Status(Part):
     recent_failures: tuple[Failure, ...]
     ending: str | None
     finished: str | None
-    properties: tuple[Property, ...]
+    properties: tuple[PropertyRow, ...]
     properties_of: int | None
-    properties_by_generation: dict[int, tuple[Property, ...]]
+    properties_by_generation: dict[int, tuple[PropertyRow, ...]]
 
 
 def campaign_status(directory: CampaignDirectory) -> Status:

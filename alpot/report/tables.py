@@ -17,7 +17,6 @@ from rich.table import Table
 from rich.text import Text
 
 from alpot.report.history import Generation
-from alpot.report.property_rows import Property
 from alpot.report.status import Phase, Status
 from alpot.report.wording import (
     NOTHING,
@@ -34,6 +33,7 @@ from alpot.report.wording import (
     to_come,
     value_of,
 )
+from alpot.store.property_file import PropertyRow
 
 #: Titles and units of the columns; forces in meV/Å, energies in meV/atom.
 GENERATION_COLUMNS = (
@@ -83,7 +83,7 @@ def generation_cells(generation: Generation) -> tuple[str, ...]:
     )
 
 
-def property_cells(row: Property) -> tuple[str, ...]:
+def property_cells(row: PropertyRow) -> tuple[str, ...]:
     """One row under ``PROPERTY_COLUMNS``."""
     name = row.name or row.property
     return (
@@ -96,9 +96,9 @@ def property_cells(row: Property) -> tuple[str, ...]:
     )
 
 
-def by_system(rows: Sequence[Property]) -> dict[str, list[Property]]:
+def by_system(rows: Sequence[PropertyRow]) -> dict[str, list[PropertyRow]]:
     """The rows of each system, in order."""
-    systems: dict[str, list[Property]] = {}
+    systems: dict[str, list[PropertyRow]] = {}
     for row in rows:
         systems.setdefault(row.system, []).append(row)
     return systems
@@ -119,7 +119,7 @@ def generation_table(generations: Sequence[Generation]) -> Table:
     return table
 
 
-def property_table(rows: Sequence[Property], generation: int | None = None) -> RenderableType:
+def property_table(rows: Sequence[PropertyRow], generation: int | None = None) -> RenderableType:
     """The properties on a terminal, with a section for each system; below, why something is missing."""
     title = "Properties" if generation is None else f"Properties of generation {generation}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", title_justify="left", header_style="dim")

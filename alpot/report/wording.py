@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 
 from alpot.report.costs import Prediction
-from alpot.report.property_rows import Property
 from alpot.report.status import Spent, Status
+from alpot.store.property_file import PropertyRow
 
 #: Stands where nothing is known.
 NOTHING = "–"
@@ -89,7 +89,7 @@ def generation_of(status: Status) -> str:
     return "no generation yet" if status.promoted is None else f"generation {status.promoted}"
 
 
-def value_of(row: Property) -> str:
+def value_of(row: PropertyRow) -> str:
     """The potential's value ± the ensemble's standard deviation."""
     if row.value is None:
         return NOTHING
@@ -99,14 +99,14 @@ def value_of(row: Property) -> str:
     return f"{row.value:.{decimals}f} ± {row.std:.{decimals}f}"
 
 
-def reference_of(row: Property) -> str:
+def reference_of(row: PropertyRow) -> str:
     """The reference's value, to as many decimals as the potential's."""
     if row.reference is None:
         return NOTHING
     return f"{row.reference:.{_decimals(row.std)}f}" if row.std else f"{row.reference:.5g}"
 
 
-def difference_of(row: Property) -> str:
+def difference_of(row: PropertyRow) -> str:
     """Value − reference, in the terms of the tolerance: in % where that is one."""
     if row.difference is None:
         return NOTHING

@@ -4,9 +4,13 @@ import pytest
 from rich.console import Console
 
 from alpot.report.history import Generation
-from alpot.report.property_rows import Property
 from alpot.report.tables import generation_cells, generation_table, property_cells, property_table
 from alpot.report.wording import counted, duration, milli, picoseconds, printable
+from alpot.store.property_file import PropertyRow
+
+
+def measured(**known) -> PropertyRow:
+    return PropertyRow(**dict.fromkeys(("property", "system", "name", "unit"), "") | known)
 
 
 def shown(table, width=120) -> str:
@@ -30,16 +34,16 @@ def shown(table, width=120) -> str:
     ],
 )
 def test_numbers_of_a_property(row, cells):
-    assert property_cells(Property(name="a", unit="Å", **row))[:5] == ("a (Å)", *cells)
+    assert property_cells(measured(name="a", unit="Å", **row))[:5] == ("a (Å)", *cells)
 
 
 @pytest.mark.parametrize(("ok", "mark"), [(True, "✓"), (False, "✗"), (None, "")])
 def test_the_mark(ok, mark):
-    assert property_cells(Property(property="lattice", ok=ok))[-1] == mark
+    assert property_cells(measured(property="lattice", ok=ok))[-1] == mark
 
 
 def test_a_property_that_failed_says_why():
-    rows = [Property(system="[red]fcc[/red] Al", name="C11", error="[/] it did not [bold]converge"), Property(name="x")]
+    rows = [measured(system="[red]fcc[/red] Al", name="C11", error="[/] it did not [bold]converge"), measured(name="x")]
     text = shown(property_table(rows, 3))
     assert "Properties of generation 3" in text
     assert "[/] it did not [bold]converge" in text and "[red]fcc[/red] Al" in text

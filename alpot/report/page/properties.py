@@ -9,10 +9,9 @@ from itertools import cycle
 from alpot.report.figures import SERIES, Figure, axis, band, cards, line, shown
 from alpot.report.markup import Markup, element, join, note, row, section, table
 from alpot.report.page.material import Material
-from alpot.report.property_rows import Property
 from alpot.report.tables import PROPERTY_COLUMNS, by_system, property_cells
 from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printable, reference_of, value_of
-from alpot.store.property_file import Curve, PropertyFile, PublishedNumber
+from alpot.store.property_file import Curve, PropertyFile, PropertyRow, PublishedNumber
 
 #: Only what looks like a DOI becomes a link.
 _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
@@ -42,7 +41,7 @@ def properties(material: Material) -> Markup:
     )
 
 
-def measured(rows: Sequence[Property], of: str, found: PropertyFile | None) -> tuple[Markup, ...]:
+def measured(rows: Sequence[PropertyRow], of: str, found: PropertyFile | None) -> tuple[Markup, ...]:
     """The table, what it does not say, and the curves.
 
     Args:
@@ -73,7 +72,7 @@ def measured(rows: Sequence[Property], of: str, found: PropertyFile | None) -> t
     )
 
 
-def _rows(entry: Property, width: int) -> list[Markup]:
+def _rows(entry: PropertyRow, width: int) -> list[Markup]:
     cells = property_cells(entry)
     if width > len(cells):
         cells = (*cells, join(*(_published(found) for found in entry.published)))
@@ -149,9 +148,9 @@ def _curve_figure(system: str, curve: Curve, reference: Curve | None) -> Figure:
     )
 
 
-def history_figures(measured: dict[int, tuple[Property, ...]]) -> list[Figure]:
+def history_figures(measured: dict[int, tuple[PropertyRow, ...]]) -> list[Figure]:
     """One small plot for each property that was measured more than once."""
-    series: dict[tuple[str, str, str], list[tuple[int, Property]]] = {}
+    series: dict[tuple[str, str, str], list[tuple[int, PropertyRow]]] = {}
     for generation, rows in measured.items():
         for entry in rows:
             if entry.value is not None:
@@ -161,7 +160,7 @@ def history_figures(measured: dict[int, tuple[Property, ...]]) -> list[Figure]:
     return [_history_figure(*names, rows) for names, rows in series.items() if len(rows) > 1]
 
 
-def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int, Property]]) -> Figure:
+def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int, PropertyRow]]) -> Figure:
     generations = [generation for generation, _ in rows]
     values = [entry.value for _, entry in rows]
     low, high = ([(entry.value or 0.0) + sign * (entry.std or 0.0) for _, entry in rows] for sign in (-1, 1))

@@ -9,7 +9,6 @@ from alpot.report.metrics import property_files
 from alpot.report.page.document import PAGE, page_of
 from alpot.report.page.properties import measured
 from alpot.report.page.provenance import versions
-from alpot.report.property_rows import Property
 from alpot.store.files import publish
 from alpot.store.property_file import PropertyFile
 
@@ -29,8 +28,7 @@ def validation_page(found: PropertyFile) -> str:
     against = f", beside {found.reference}" if found.reference else ""
     title = f"Physical properties of {found.potential}"
     header = element("header", element("h1", title), element("p", f"{found.potential}{against}", class_="soft"))
-    rows = [Property.model_validate(row.model_dump(include=set(Property.model_fields))) for row in found.rows]
-    table = section("Physical properties", *measured(rows, found.potential, found), id_="properties")
+    table = section("Physical properties", *measured(found.rows, found.potential, found), id_="properties")
     return page_of(title, header, (table, _provenance(found)), _CONTENTS)
 
 
