@@ -310,5 +310,5 @@ class History:
 
 def _property_row(row: Mapping[str, Any]) -> PropertyRow:
     """A row as some alpot has written it: what an older one did not say is empty, what a newer one adds is dropped."""
-    named = dict.fromkeys(("property", "system", "name", "unit"), "") | row
+    named = {**dict.fromkeys(("property", "system", "name", "unit"), ""), **row}
     return PropertyRow.model_validate({name: named[name] for name in PropertyRow.model_fields if name in named})

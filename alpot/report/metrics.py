@@ -59,6 +59,7 @@ def _generation_row(generation: Generation) -> tuple[object, ...]:
 _PROPERTY_TITLES = (
     *("generation", "property", "system", "name", "unit", "value", "std", "noise", "uncertainty"),
     *("reference", "difference", "tolerance", "ok", "error"),
+    *("published", "published_source"),
 )
 
 
@@ -68,7 +69,10 @@ def _property_rows(status: Status) -> Iterator[tuple[object, ...]]:
 
 
 def _property_row(row: PropertyRow) -> tuple[object, ...]:
-    return tuple(getattr(row, name) for name in _PROPERTY_TITLES[1:])
+    known = (getattr(row, name) for name in _PROPERTY_TITLES[1:-2])
+    values = [found.value for found in row.published]
+    sources = "; ".join(f"{found.source}, doi:{found.doi}" for found in row.published)
+    return (*known, values[0] if len(values) == 1 else "; ".join(map(str, values)), sources)
 
 
 _CURVE_TITLES = ("property", "system", "name", "of", "line", "x_label", "y_label", "x", "y")
