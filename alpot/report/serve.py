@@ -164,6 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
         except AlpotError as error:
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"The report cannot be made: {error}")
             return
+        except Exception as error:  # noqa: BLE001 - whatever it is, a browser gets an answer
+            sentence = f"The report cannot be made, by a mistake in alpot: {type(error).__name__}: {error}"
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
+            return
         if content is None:
             self._send(HTTPStatus.NOT_FOUND, "The report has no such file.")
         else:
@@ -174,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", f"{content_type}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
-        if content_type == "text/html" or status == HTTPStatus.SERVICE_UNAVAILABLE:
+        if content_type == "text/html" or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             is_running = cast(ReportServer, self.server).report.is_running
             self.send_header("Refresh", str(_RELOAD_S if is_running else _IDLE_RELOAD_S))
         self.end_headers()

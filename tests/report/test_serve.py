@@ -257,6 +257,20 @@ def test_a_campaign_that_cannot_be_read_is_told_and_tried_again(ask, directory):
     assert ask().status == 200
 
 
+def test_whatever_goes_wrong_is_answered(ask, directory, monkeypatch):
+    directory.config.write_bytes(b"\xff")
+    answer = ask()
+    assert answer.status == 503 and "is not a text file in UTF-8" in answer.text
+
+    def broken(directory):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(serve, "report_files", broken)
+    answer = ask()
+    assert answer.status == 500 and "ZeroDivisionError: division by zero" in answer.text
+    assert answer.headers["Refresh"] == "300"
+
+
 def test_a_port_that_is_taken(server, directory):
     with pytest.raises(UsageError, match=f"port {server.port} of 127.0.0.1: Address already in use; choose another"):
         ReportServer(directory, server.port)
