@@ -54,6 +54,7 @@ class Generation(BaseModel):
         audit_energy: root-mean-square energy error on audit labels in eV/atom.
         calibration: factor from the members' deviation to the expected force error.
         promoted: whether it was good enough to explore with; None as long as this is not known.
+        held_back: names of properties for which it was not promoted: out of tolerance, and within it before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +73,7 @@ class Generation(BaseModel):
     audit_energy: float | None = None
     calibration: float | None = None
     promoted: bool | None = None
+    held_back: tuple[str, ...] = ()
 
 
 class Failure(BaseModel):
@@ -148,7 +150,7 @@ class History:
         failures: number of failed attempts, by kind and class.
         recent_failures: the last of them.
         measured: rows of the table of properties of each generation that was measured.
-        properties_of: the last of these.
+        properties_of: the last of these to be measured.
         costs: of label calculations.
         spending: the same by the reason of the candidate.
         utilisation: when tasks ran.
@@ -294,7 +296,9 @@ class History:
     def _assessed(self, summary: AssessSummary) -> None:
         if summary.properties:
             self.properties_of = summary.generation
-            self.measured[summary.generation] = tuple(map(_property_row, summary.properties))
+            # What was measured again replaces what was measured before; the rest of the generation's rows stays.
+            rows = (*self.measured.get(summary.generation, ()), *map(_property_row, summary.properties))
+            self.measured[summary.generation] = tuple({(row.system, row.name): row for row in rows}.values())
         before = self.generations[summary.generation]
         self.generations[summary.generation] = before.model_copy(
             update={
@@ -304,6 +308,7 @@ class History:
                 "calibration": summary.calibration,
                 # The final assessment of the promoted one says nothing new about its promotion.
                 "promoted": bool(before.promoted) or summary.promote,
+                "held_back": before.held_back or tuple(getattr(summary, "held_back", ())),
             }
         )
 

@@ -30,3 +30,21 @@ def assessed(*summaries: dict) -> History:
 def test_rows_of_another_alpot_are_read():
     (row,) = assessed({"properties": [{"name": "C11", "value": 31.0, "colour": "red"}]}).measured[1]
     assert (row.name, row.value, row.property, row.unit) == ("C11", 31.0, "", "")
+
+
+def test_an_assessment_adds_to_the_one_before():
+    """The last one measures other properties of the same generation; where both did, it is right."""
+    first = [LATTICE | {"value": 4.0, "ok": False}, C11 | {"value": 31.0}]
+    vacancy = {"property": "vacancy", "system": "fcc Al", "name": "vacancy", "unit": "eV", "value": 0.6}
+    history = assessed({"properties": first}, {"properties": [vacancy, LATTICE | {"value": 4.05, "ok": True}]})
+    assert [(row.name, row.value, row.ok) for row in history.measured[1]] == [
+        ("lattice constant", 4.05, True),
+        ("C11", 31.0, None),
+        ("vacancy", 0.6, None),
+    ]
+
+
+def test_why_a_generation_was_held_back_is_kept():
+    held = assessed({"promote": False, "held_back": ["C11"]}, {"promote": False}).generations[1]
+    assert held.promoted is False and held.held_back == ("C11",)
+    assert assessed({}).generations[1].held_back == ()

@@ -9,8 +9,9 @@ from itertools import cycle
 from alpot.report.figures import SERIES, Figure, axis, band, cards, line, shown
 from alpot.report.markup import Markup, element, join, note, row, section, table
 from alpot.report.page.material import Material
+from alpot.report.status import Status
 from alpot.report.tables import PROPERTY_COLUMNS, by_system, property_cells
-from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printable, reference_of, value_of
+from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printable, reference_of, signed, value_of
 from alpot.store.property_file import Curve, PropertyFile, PropertyRow, PublishedNumber
 
 #: Only what looks like a DOI becomes a link.
@@ -33,12 +34,20 @@ def properties(material: Material) -> Markup:
     histories = history_figures(status.properties_by_generation)
     return section(
         "Physical properties",
+        note(_whose(status)),
         *measured(status.properties, f"generation {status.properties_of}", material.properties),
         element("h3", "By generation") if histories else "",
         cards(histories[:_HISTORIES], "cards small") if histories else "",
         note(f"{len(histories) - _HISTORIES} more are in properties.csv.") if len(histories) > _HISTORIES else "",
         id_="properties",
     )
+
+
+def _whose(status: Status) -> str:
+    if status.properties_of == status.promoted:
+        return f"Of generation {status.promoted}, which is promoted."
+    promoted = "none is promoted" if status.promoted is None else f"the promoted one, {status.promoted}, was not"
+    return f"Of generation {status.properties_of}, the last that was measured; {promoted}."
 
 
 def measured(rows: Sequence[PropertyRow], of: str, found: PropertyFile | None) -> tuple[Markup, ...]:
@@ -50,11 +59,14 @@ def measured(rows: Sequence[PropertyRow], of: str, found: PropertyFile | None) -
         found: the file that they come from, as far as there is one.
     """
     judged = [entry.ok for entry in rows if entry.ok is not None]
-    verdict = f"{sum(judged)} of {len(judged)} within tolerance; " if judged else ""
-    spread = f"{verdict}{of}, ± the standard deviation of its members."
     within, compared = found.coverage if found else (0, 0)
-    if compared:
-        spread += f" {within} of {compared} are within one error bar of the reference: 68 %, if the bars are right."
+    sentences = (
+        f"{sum(judged)} of {len(judged)} within tolerance." if judged else "",
+        "± is the standard deviation of the potential's members." if any(entry.std for entry in rows) else "",
+        f"{within} of {compared} are within one error bar of the reference: 68 %, if the bars are right."
+        if compared
+        else "",
+    )
     literature = _COLUMNS if any(entry.published for entry in rows) else _COLUMNS[:-1]
     lines: list[Markup] = []
     for system, members in by_system(rows).items():
@@ -64,7 +76,7 @@ def measured(rows: Sequence[PropertyRow], of: str, found: PropertyFile | None) -
             lines += _rows(member, len(literature))
     curves = curve_figures(found)
     return (
-        note(spread),
+        note(" ".join(filter(None, sentences))),
         table(f"Properties of {of}", literature, lines, (0, len(_COLUMNS) - 1)),
         _remarks(found),
         element("h3", "Curves") if curves else Markup(),
@@ -84,7 +96,7 @@ def _rows(entry: PropertyRow, width: int) -> list[Markup]:
 
 def _published(found: PublishedNumber) -> Markup:
     """A number of others, with where it is from."""
-    number = f"{found.value:.6g}" + (f" ± {found.uncertainty:.2g}" if found.uncertainty else "")
+    number = f"{signed(found.value, '.6g')}" + (f" ± {found.uncertainty:.2g}" if found.uncertainty else "")
     kind = " ".join(filter(None, (found.kind, found.method)))
     temperature = f"{found.temperature:g} K" if found.temperature else ""
     source: str = _short(found.source) or found.doi
