@@ -64,7 +64,7 @@ def to_come(prediction: Prediction) -> str:
 
 def energies_of(isolated_atoms: Mapping[str, float]) -> str:
     """Energies of isolated atoms in eV."""
-    return " · ".join(f"{printable(element)} {number(energy, '.6g')} eV" for element, energy in isolated_atoms.items())
+    return " · ".join(f"{printable(element)} {signed(energy, '.6g')} eV" for element, energy in isolated_atoms.items())
 
 
 def milli(value: float | None) -> str:
@@ -100,9 +100,9 @@ def value_of(row: PropertyRow) -> str:
     if row.value is None:
         return NOTHING
     if not row.std:
-        return number(row.value, ".5g")
+        return signed(row.value, ".5g")
     decimals = _decimals(row.std, 2)
-    return f"{number(row.value, f'.{decimals}f')} ± {row.std:.{decimals}f}"
+    return f"{signed(row.value, f'.{decimals}f')} ± {row.std:.{decimals}f}"
 
 
 def reference_of(row: PropertyRow) -> str:
@@ -110,9 +110,9 @@ def reference_of(row: PropertyRow) -> str:
     if row.reference is None:
         return NOTHING
     if not row.std or not row.reference:
-        return number(row.reference, ".5g")
+        return signed(row.reference, ".5g")
     decimals = max(_decimals(row.std, 2), _decimals(row.reference, _REFERENCE_DIGITS))
-    return number(row.reference, f".{decimals}f")
+    return signed(row.reference, f".{decimals}f")
 
 
 def difference_of(row: PropertyRow) -> str:
@@ -120,8 +120,8 @@ def difference_of(row: PropertyRow) -> str:
     if row.difference is None:
         return NOTHING
     if row.reference and row.tolerance and row.tolerance.endswith("%"):
-        return f"{number(100 * row.difference / abs(row.reference), '+.2f')} %"
-    return number(row.difference, "+.3g")
+        return f"{signed(100 * row.difference / abs(row.reference), '+.2f')} %"
+    return signed(row.difference, "+.3g")
 
 
 def published_of(row: PropertyRow) -> str:
@@ -136,7 +136,7 @@ def _short_published(found: PublishedNumber) -> str:
     is_measured = found.kind == "experiment"
     how = "exp." if is_measured else printable(found.method or found.kind.upper())
     temperature = f" {found.temperature:g} K" if is_measured or found.temperature else ""
-    return f"{number(found.value, '.5g')} {how}{temperature}"
+    return f"{signed(found.value, '.5g')} {how}{temperature}"
 
 
 def mark_of(ok: bool | None) -> str:
@@ -144,7 +144,7 @@ def mark_of(ok: bool | None) -> str:
     return "" if ok is None else "✓" if ok else "✗"
 
 
-def number(value: float, form: str) -> str:
+def signed(value: float, form: str) -> str:
     """A number with the minus sign of typography, which is as wide as a plus; ``form`` is as for ``format``."""
     return f"{value:{form}}".replace("-", _MINUS)
 
