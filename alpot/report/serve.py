@@ -145,11 +145,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         server = cast(ReportServer, self.server)
-        token, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
+        token, slash, name = self.path.partition("?")[0].removeprefix("/").partition("/")
         if not self._is_for_us():
             self._send(HTTPStatus.FORBIDDEN, f"This is {_HOST}, under no other name.")
         elif not hmac.compare_digest(token.encode(), server.token.encode()):
             self._send(HTTPStatus.FORBIDDEN, "Open the address that `alpot serve` has printed.")
+        elif not slash:  # links of the page would lead out of the token
+            self._send(HTTPStatus.PERMANENT_REDIRECT, f"The page is at {server.url}.", location=f"/{token}/")
         else:
             self._send_file(name or _INDEX, server.report)
 
@@ -173,11 +175,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, content, _TYPES.get(PurePosixPath(name).suffix, "text/plain"))
 
-    def _send(self, status: HTTPStatus, text: str, content_type: str = "text/plain") -> None:
+    def _send(self, status: HTTPStatus, text: str, content_type: str = "text/plain", location: str = "") -> None:
         content = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", f"{content_type}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
+        if location:
+            self.send_header("Location", location)
         if content_type == "text/html" or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             is_running = cast(ReportServer, self.server).report.is_running
             self.send_header("Refresh", str(_RELOAD_S if is_running else _IDLE_RELOAD_S))

@@ -115,6 +115,13 @@ def test_without_the_token_nothing_is_told(ask, directory, token, path):
     assert "Refresh" not in answer.headers and {name: answer.headers[name] for name in SAFE} == SAFE
 
 
+@pytest.mark.parametrize("query", ["", "?again"])
+def test_an_address_without_its_slash_leads_to_the_page(server, query):
+    answer = raw(server, f"GET /{server.token}{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert b" 308 " in answer.splitlines()[0]
+    assert f"\r\nLocation: /{server.token}/\r\n".encode() in answer
+
+
 def test_a_token_is_known_whole_or_not_at_all(ask, server):
     last = "a" if server.token[-1] != "a" else "b"
     for token in (server.token[:-1] + last, server.token[:-1], server.token + "a", server.token.swapcase()):
