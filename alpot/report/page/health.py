@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
@@ -67,7 +68,7 @@ def _potential(material: Material) -> Markup:
         ("Folder", element("code", status.potential)),
         ("Trained on", f"{best.labels:,} labels" if best else ""),
         ("Expected error", f"{calibration} × the deviation of its members" if calibration else ""),
-        ("To keep it", element("code", f"alpot export {status.directory} potential/")),
+        ("To keep it", element("code", f"alpot export {shlex.quote(status.directory)} potential/")),
     )
     return element("div", element("h3", "The potential"), facts(lines), element("pre", code), class_="block")
 
