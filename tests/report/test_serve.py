@@ -1,5 +1,6 @@
 """The live report over real sockets: who gets what, and that nothing else is told or touched."""
 
+import gzip
 import http.client
 import os
 import signal
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.command_line import Run
 
 SAFE = {
-    "Cache-Control": "no-store",
+    "Cache-Control": "private, no-cache",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -55,16 +56,23 @@ def server(directory) -> Iterator[ReportServer]:
 
 @pytest.fixture
 def ask(server) -> Callable[..., Answer]:
-    def ask(path: str = "", method: str = "GET", host: str | None = None, *, token: str | None = None) -> Answer:
+    def ask(
+        path: str = "", method: str = "GET", host: str | None = None, *, token: str | None = None, **headers: str
+    ) -> Answer:
         """Asks for a path below the token; it goes out as it stands, with nothing tidied up."""
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         prefix = f"/{server.token if token is None else token}/"
-        connection.putrequest(method, prefix + path, skip_host=host is not None)
+        connection.putrequest(method, prefix + path, skip_host=host is not None, skip_accept_encoding=True)
         if host:
             connection.putheader("Host", host)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
         connection.endheaders()
         response = connection.getresponse()
-        answer = Answer(response.status, response.headers, response.read().decode())
+        content = response.read()
+        if response.headers["Content-Encoding"] == "gzip":
+            content = gzip.decompress(content)
+        answer = Answer(response.status, response.headers, content.decode())
         connection.close()
         return answer
 
@@ -105,6 +113,25 @@ def test_a_head_is_an_answer_without_its_body(ask):
     head, page = ask(method="HEAD"), ask()
     assert (head.status, head.text) == (200, "")
     assert int(head.headers["Content-Length"]) == len(page.text.encode())
+
+
+def test_a_page_is_packed_for_those_who_can_unpack_it(ask):
+    plain, packed = ask(), ask(Accept_Encoding="deflate, gzip, br")
+    assert plain.headers["Content-Encoding"] is None and packed.headers["Content-Encoding"] == "gzip"
+    assert plain.text == packed.text and plain.headers["ETag"] == packed.headers["ETag"]
+    assert 2 * int(packed.headers["Content-Length"]) < int(plain.headers["Content-Length"])
+    assert ask(Accept_Encoding="gzip;q=0").headers["Content-Encoding"] is None
+    assert ask("nothing", Accept_Encoding="gzip").headers["Content-Encoding"] is None  # a sentence is short
+
+
+def test_a_page_that_a_browser_has_is_not_sent_again(ask):
+    tag = ask().headers["ETag"]
+    same = ask(If_None_Match=tag)
+    assert (same.status, same.text, same.headers["ETag"]) == (304, "", tag)
+    assert same.headers["Refresh"] == "300" and "Content-Length" not in same.headers
+    assert ask(If_None_Match='W/"another"').status == 200
+    assert ask("nothing", If_None_Match=tag).status == 404
+    assert ask(token="x", If_None_Match=tag).status == 403
 
 
 @pytest.mark.parametrize("path", ["", "index.html", "nothing"])
