@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ SERIES = tuple(f"var(--series-{number})" for number in range(6))
 #: More points than this say nothing more to the eye, and make a browser slow: all is drawn as SVG, which works without
 #: WebGL (a page has few contexts for it, and the 3-D frames need one) and can be saved.
 _MANY_POINTS = 5000
+#: Fewer ticks do not tell that an axis is logarithmic.
+_TICKS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,19 @@ def shown(text: object, longest: int = 60) -> str:
 def axis(title: str, **more: Any) -> dict[str, Any]:
     """An axis with its title."""
     return {"title": {"text": title}} | more
+
+
+def log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis for these values, whole numbers at its ticks; plotly would write "2" between 10 and 100."""
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+        if len([tick for tick in ticks if low <= tick <= high]) >= _TICKS:
+            break
+    else:
+        return axis(title, type="log")  # over so short a range, plotly spaces its ticks as on a linear axis
+    return axis(title, type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
 
 
 def packed(values: ArrayLike) -> dict[str, str]:

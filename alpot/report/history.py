@@ -7,7 +7,7 @@ found, when labels arrived, what failed. The work per event is constant, so that
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,10 +25,10 @@ from alpot.campaign.subject import (
     TrainSummary,
 )
 from alpot.report.costs import Costs
-from alpot.report.property_rows import Property
 from alpot.report.spending import Spending
 from alpot.report.utilisation import Utilisation
 from alpot.store.ledger import Event
+from alpot.store.property_file import PropertyRow
 
 #: Errors in a train task's metrics that are shown: eV/Å and eV/atom.
 ERRORS = tuple(f"{role}_{quantity}" for role in ("train", "validate", "test") for quantity in ("force", "energy"))
@@ -54,6 +54,7 @@ class Generation(BaseModel):
         audit_energy: root-mean-square energy error on audit labels in eV/atom.
         calibration: factor from the members' deviation to the expected force error.
         promoted: whether it was good enough to explore with; None as long as this is not known.
+        held_back: names of properties for which it was not promoted: out of tolerance, and within it before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +73,7 @@ class Generation(BaseModel):
     audit_energy: float | None = None
     calibration: float | None = None
     promoted: bool | None = None
+    held_back: tuple[str, ...] = ()
 
 
 class Failure(BaseModel):
@@ -148,7 +150,7 @@ class History:
         failures: number of failed attempts, by kind and class.
         recent_failures: the last of them.
         measured: rows of the table of properties of each generation that was measured.
-        properties_of: the last of these.
+        properties_of: the last of these to be measured.
         costs: of label calculations.
         spending: the same by the reason of the candidate.
         utilisation: when tasks ran.
@@ -169,7 +171,7 @@ class History:
     label_times: list[tuple[float, str]] = field(default_factory=list)
     failures: dict[Kind, Counter[str]] = field(default_factory=dict)
     recent_failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES_SHOWN))
-    measured: dict[int, tuple[Property, ...]] = field(default_factory=dict)
+    measured: dict[int, tuple[PropertyRow, ...]] = field(default_factory=dict)
     properties_of: int | None = None
     costs: Costs = field(default_factory=Costs)
     spending: dict[str, Spending] = field(default_factory=dict)
@@ -294,7 +296,9 @@ class History:
     def _assessed(self, summary: AssessSummary) -> None:
         if summary.properties:
             self.properties_of = summary.generation
-            self.measured[summary.generation] = tuple(Property.model_validate(row) for row in summary.properties)
+            # What was measured again replaces what was measured before; the rest of the generation's rows stays.
+            rows = (*self.measured.get(summary.generation, ()), *map(_property_row, summary.properties))
+            self.measured[summary.generation] = tuple({(row.system, row.name): row for row in rows}.values())
         before = self.generations[summary.generation]
         self.generations[summary.generation] = before.model_copy(
             update={
@@ -304,5 +308,12 @@ class History:
                 "calibration": summary.calibration,
                 # The final assessment of the promoted one says nothing new about its promotion.
                 "promoted": bool(before.promoted) or summary.promote,
+                "held_back": before.held_back or tuple(getattr(summary, "held_back", ())),
             }
         )
+
+
+def _property_row(row: Mapping[str, Any]) -> PropertyRow:
+    """A row as some alpot has written it: what an older one did not say is empty, what a newer one adds is dropped."""
+    named = {**dict.fromkeys(("property", "system", "name", "unit"), ""), **row}
+    return PropertyRow.model_validate({name: named[name] for name in PropertyRow.model_fields if name in named})

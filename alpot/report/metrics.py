@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from alpot.report.history import ERRORS, Generation
-from alpot.report.property_rows import Property
 from alpot.report.status import Status
 from alpot.store.assessment_file import AssessmentFile, AuditFrame
 from alpot.store.property_file import PropertyFile, PropertyRow
@@ -60,6 +59,7 @@ def _generation_row(generation: Generation) -> tuple[object, ...]:
 _PROPERTY_TITLES = (
     *("generation", "property", "system", "name", "unit", "value", "std", "noise", "uncertainty"),
     *("reference", "difference", "tolerance", "ok", "error"),
+    *("published", "published_source"),
 )
 
 
@@ -68,8 +68,11 @@ def _property_rows(status: Status) -> Iterator[tuple[object, ...]]:
         yield from ((generation, *_property_row(row)) for row in rows)
 
 
-def _property_row(row: Property | PropertyRow) -> tuple[object, ...]:
-    return tuple(getattr(row, name) for name in _PROPERTY_TITLES[1:])
+def _property_row(row: PropertyRow) -> tuple[object, ...]:
+    known = (getattr(row, name) for name in _PROPERTY_TITLES[1:-2])
+    values = [found.value for found in row.published]
+    sources = "; ".join(f"{found.source}, doi:{found.doi}" for found in row.published)
+    return (*known, values[0] if len(values) == 1 else "; ".join(map(str, values)), sources)
 
 
 _CURVE_TITLES = ("property", "system", "name", "of", "line", "x_label", "y_label", "x", "y")

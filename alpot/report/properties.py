@@ -10,7 +10,6 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from alpot.report.property_rows import Property
 from alpot.report.tables import property_table
 from alpot.report.wording import duration, printable
 from alpot.store.property_file import PropertyFile
@@ -65,10 +64,9 @@ class PropertyProgress:
 
 def property_view(found: PropertyFile) -> RenderableType:
     """The table on a terminal, and below it what the numbers do not say."""
-    rows = [Property.model_validate(row.model_dump(include=set(Property.model_fields))) for row in found.rows]
     remarks = [f" {result.system} {result.property}: {text}" for result in found.results for text in result.remarks]
     within, compared = found.coverage
     if compared:
         share = f"{within} of {compared} properties are within one error bar of the reference ({within / compared:.0%};"
         remarks.append(f" {share} 68% if the error bars are right)")
-    return Group(property_table(rows), *(Text(printable(remark), style="dim") for remark in remarks))
+    return Group(property_table(found.rows), *(Text(printable(remark), style="dim") for remark in remarks))

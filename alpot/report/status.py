@@ -20,10 +20,10 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.report.costs import Prediction
 from alpot.report.history import Failure, Generation, History
-from alpot.report.property_rows import Property
 from alpot.report.spending import Spending
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
+from alpot.store.property_file import PropertyRow
 
 
 class Phase(StrEnum):
@@ -165,7 +165,7 @@ class Status(Part):
         recent_failures: the last attempts that failed, of any kind.
         ending: why the campaign comes to its end, once it does.
         finished: why it has ended.
-        properties: of the last potential that was measured.
+        properties: of the generation to use where it was measured, or else of the last one that was.
         properties_of: the generation that they belong to.
         properties_by_generation: the same rows of each generation that was measured.
     """
@@ -194,9 +194,9 @@ class Status(Part):
     recent_failures: tuple[Failure, ...]
     ending: str | None
     finished: str | None
-    properties: tuple[Property, ...]
+    properties: tuple[PropertyRow, ...]
     properties_of: int | None
-    properties_by_generation: dict[int, tuple[Property, ...]]
+    properties_by_generation: dict[int, tuple[PropertyRow, ...]]
 
 
 def campaign_status(directory: CampaignDirectory) -> Status:
@@ -228,6 +228,7 @@ def describe(
     phase = _phase(state, holder is not None, directory.stop_requested())
     potential = None if state.promoted is None else str(directory.model_path(state.promoted))
     only_labels = directory.purpose.exists()
+    properties_of = state.promoted if state.promoted in history.measured else history.properties_of
     return Status(
         name=directory.path.name,
         directory=str(directory.path),
@@ -253,8 +254,8 @@ def describe(
         recent_failures=tuple(history.recent_failures),
         ending=state.ending.reason if state.ending else None,
         finished=state.finished,
-        properties=history.measured.get(history.properties_of or 0, ()),
-        properties_of=history.properties_of,
+        properties=history.measured.get(properties_of or 0, ()),
+        properties_of=properties_of,
         properties_by_generation=dict(history.measured),
     )
 

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from alpot.report.history import Generation
-from alpot.report.property_rows import Property
 from alpot.report.status import Phase, Status
 from alpot.report.wording import (
     NOTHING,
@@ -29,11 +29,13 @@ from alpot.report.wording import (
     milli,
     picoseconds,
     printable,
+    published_of,
     reference_of,
     spent_on,
     to_come,
     value_of,
 )
+from alpot.store.property_file import PropertyRow
 
 #: Titles and units of the columns; forces in meV/Å, energies in meV/atom.
 GENERATION_COLUMNS = (
@@ -53,6 +55,10 @@ _ON_TERMINAL = (0, 1, 2, 3, 4, 8)
 _FOLDS_WIDTH = 14
 _MARKS = {"✓": "green", "✗": "red"}
 _PANEL_WIDTH = 110
+#: Names give way to published numbers, down to this.
+_NAMES_WIDTH = 30
+#: Wider than any table, to measure how wide one would be.
+_UNLIMITED = 1000
 _GENERATIONS_IN_PANEL = 5
 _COLORS = {
     Phase.FINISHED: "green",
@@ -83,7 +89,7 @@ def generation_cells(generation: Generation) -> tuple[str, ...]:
     )
 
 
-def property_cells(row: Property) -> tuple[str, ...]:
+def property_cells(row: PropertyRow) -> tuple[str, ...]:
     """One row under ``PROPERTY_COLUMNS``."""
     name = row.name or row.property
     return (
@@ -96,9 +102,9 @@ def property_cells(row: Property) -> tuple[str, ...]:
     )
 
 
-def by_system(rows: Sequence[Property]) -> dict[str, list[Property]]:
+def by_system(rows: Sequence[PropertyRow]) -> dict[str, list[PropertyRow]]:
     """The rows of each system, in order."""
-    systems: dict[str, list[Property]] = {}
+    systems: dict[str, list[PropertyRow]] = {}
     for row in rows:
         systems.setdefault(row.system, []).append(row)
     return systems
@@ -119,21 +125,48 @@ def generation_table(generations: Sequence[Generation]) -> Table:
     return table
 
 
-def property_table(rows: Sequence[Property], generation: int | None = None) -> RenderableType:
+def property_table(rows: Sequence[PropertyRow], generation: int | None = None) -> RenderableType:
     """The properties on a terminal, with a section for each system; below, why something is missing."""
     title = "Properties" if generation is None else f"Properties of generation {generation}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", title_justify="left", header_style="dim")
-    table.pad_edge = table.show_edge = False
-    for number, header in enumerate(PROPERTY_COLUMNS):
-        table.add_column(header, justify="left" if number == 0 else "right")
-    for system, members in by_system(rows).items():
-        table.add_section()
-        if system:
-            table.add_row(Text(printable(system), style="bold"))
-        for row in members:
-            table.add_row(*(_cell(cell) for cell in property_cells(row)))
     notes = [f" {row.system} {row.name or row.property}: {row.error}" for row in rows if row.error]
-    return Group(table, *(Text(printable(note), style="yellow") for note in notes))
+    return Group(_Properties(rows, title), *(Text(printable(note), style="yellow") for note in notes))
+
+
+class _Properties:
+    """Rows under ``PROPERTY_COLUMNS``, and published numbers beside them, or below where the terminal is too narrow."""
+
+    def __init__(self, rows: Sequence[PropertyRow], title: str) -> None:
+        self._rows, self._title = rows, title
+        self._published = [row for row in rows if row.published]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = self._table(with_published=True)
+        wanted = Measurement.get(console, options.update_width(_UNLIMITED), wide).maximum
+        if not self._published or wanted <= options.max_width:
+            yield wide
+            return
+        yield self._table(with_published=False)
+        yield Text("Published", style="bold")
+        for row in self._published:
+            yield Text(printable(f" {row.system} {row.name or row.property}: {published_of(row)} {row.unit}"))
+
+    def _table(self, *, with_published: bool) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, title=self._title, title_style="bold", title_justify="left")
+        table.header_style, table.pad_edge, table.show_edge = "dim", False, False
+        for number, header in enumerate(PROPERTY_COLUMNS):
+            # Names may take several lines, numbers must not be cut.
+            table.add_column(header, justify="left" if number == 0 else "right", no_wrap=number > 0, overflow="fold")
+        if with_published and self._published:
+            table.columns[0].max_width = _NAMES_WIDTH
+            table.add_column("published", no_wrap=True)
+        for system, members in by_system(self._rows).items():
+            table.add_section()
+            if system:
+                table.add_row(Text(printable(system), style="bold"))
+            for row in members:
+                cells = (*property_cells(row), published_of(row)) if with_published else property_cells(row)
+                table.add_row(*map(_cell, cells[: len(table.columns)]))
+        return table
 
 
 def status_view(status: Status) -> RenderableType:

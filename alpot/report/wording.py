@@ -6,11 +6,17 @@ import math
 from collections.abc import Mapping
 
 from alpot.report.costs import Prediction
-from alpot.report.property_rows import Property
 from alpot.report.status import Spent, Status
+from alpot.store.property_file import PropertyRow, PublishedNumber
 
 #: Stands where nothing is known.
 NOTHING = "–"
+_MINUS = "−"
+#: A reference is shown with so many significant digits at least, however uncertain the potential is.
+_REFERENCE_DIGITS = 3
+_MOST_DECIMALS = 6
+#: Published numbers that a terminal has room for.
+_PUBLISHED = 2
 
 
 def printable(text: object) -> str:
@@ -58,7 +64,7 @@ def to_come(prediction: Prediction) -> str:
 
 def energies_of(isolated_atoms: Mapping[str, float]) -> str:
     """Energies of isolated atoms in eV."""
-    return " · ".join(f"{printable(element)} {energy:.6g} eV" for element, energy in isolated_atoms.items())
+    return " · ".join(f"{printable(element)} {signed(energy, '.6g')} eV" for element, energy in isolated_atoms.items())
 
 
 def milli(value: float | None) -> str:
@@ -89,30 +95,48 @@ def generation_of(status: Status) -> str:
     return "no generation yet" if status.promoted is None else f"generation {status.promoted}"
 
 
-def value_of(row: Property) -> str:
+def value_of(row: PropertyRow) -> str:
     """The potential's value ± the ensemble's standard deviation."""
     if row.value is None:
         return NOTHING
     if not row.std:
-        return f"{row.value:.5g}"
-    decimals = _decimals(row.std)
-    return f"{row.value:.{decimals}f} ± {row.std:.{decimals}f}"
+        return signed(row.value, ".5g")
+    decimals = _decimals(row.std, 2)
+    return f"{signed(row.value, f'.{decimals}f')} ± {row.std:.{decimals}f}"
 
 
-def reference_of(row: Property) -> str:
-    """The reference's value, to as many decimals as the potential's."""
+def reference_of(row: PropertyRow) -> str:
+    """The reference's value, to as many decimals as the potential's, or more where these would be too few for it."""
     if row.reference is None:
         return NOTHING
-    return f"{row.reference:.{_decimals(row.std)}f}" if row.std else f"{row.reference:.5g}"
+    if not row.std or not row.reference:
+        return signed(row.reference, ".5g")
+    decimals = max(_decimals(row.std, 2), _decimals(row.reference, _REFERENCE_DIGITS))
+    return signed(row.reference, f".{decimals}f")
 
 
-def difference_of(row: Property) -> str:
+def difference_of(row: PropertyRow) -> str:
     """Value − reference, in the terms of the tolerance: in % where that is one."""
     if row.difference is None:
         return NOTHING
     if row.reference and row.tolerance and row.tolerance.endswith("%"):
-        return f"{100 * row.difference / abs(row.reference):+.2f} %"
-    return f"{row.difference:+.3g}"
+        return f"{signed(100 * row.difference / abs(row.reference), '+.2f')} %"
+    return signed(row.difference, "+.3g")
+
+
+def published_of(row: PropertyRow) -> str:
+    """What others have found, where it compares best: the experiment and the calculation at the lowest temperature."""
+    best: dict[str, PublishedNumber] = {}
+    for found in sorted(row.published, key=lambda found: found.temperature):
+        best.setdefault(found.kind, found)
+    return " · ".join(_short_published(found) for found in list(best.values())[:_PUBLISHED])
+
+
+def _short_published(found: PublishedNumber) -> str:
+    is_measured = found.kind == "experiment"
+    how = "exp." if is_measured else printable(found.method or found.kind.upper())
+    temperature = f" {found.temperature:g} K" if is_measured or found.temperature else ""
+    return f"{signed(found.value, '.5g')} {how}{temperature}"
 
 
 def mark_of(ok: bool | None) -> str:
@@ -120,6 +144,11 @@ def mark_of(ok: bool | None) -> str:
     return "" if ok is None else "✓" if ok else "✗"
 
 
-def _decimals(std: float) -> int:
-    """Two significant digits of the standard deviation, six decimals at most."""
-    return min(max(0, 1 - math.floor(math.log10(abs(std)))), 6)
+def signed(value: float, form: str) -> str:
+    """A number with the minus sign of typography, which is as wide as a plus; ``form`` is as for ``format``."""
+    return f"{value:{form}}".replace("-", _MINUS)
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Decimals that show so many significant digits of a value; few enough to be read."""
+    return min(max(0, digits - 1 - math.floor(math.log10(abs(value)))), _MOST_DECIMALS)

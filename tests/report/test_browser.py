@@ -185,6 +185,20 @@ def contrast(page, *names: str) -> float:
     return (max(light) + 0.05) / (min(light) + 0.05)
 
 
+def test_a_phone_shows_names_and_numbers_side_by_side(visit, directory):
+    page = visit(directory, "phone")
+    place = """() => {
+        const row = document.querySelector('#properties tbody tr:has(td:nth-of-type(3))');
+        const [name, value] = [...row.cells].map(cell => cell.getBoundingClientRect());
+        return [name.left, name.right, value.left, value.right];
+    }"""
+    left, right, begins, ends = page.evaluate(place)
+    assert right <= begins and ends <= SCREENS["phone"][0]
+    page.evaluate("document.querySelector('#properties > .scroll').scrollLeft = 200")
+    after = page.evaluate(place)
+    assert after[:2] == [left, right] and after[2] == begins - 200  # the name stays, whatever is beside it
+
+
 def test_the_keyboard_reaches_everything(visit, directory):
     page = visit(directory)
     page.keyboard.press("Tab")

@@ -7,10 +7,12 @@ import pytest
 from alpot.campaign import events
 from alpot.campaign.events import Task
 from alpot.campaign.subject import Kind
-from alpot.errors import CampaignFailed, FailureClass
+from alpot.errors import CampaignFailed, ConfigError, FailureClass
 from alpot.report.page.health import health
 from alpot.report.page.material import gather
+from alpot.report.page.properties import properties
 from alpot.store.ledger import Event, Ledger
+from alpot.store.property_file import PropertyFile, write_property_file
 
 WELL = "Nothing that anybody would have to look at."
 
@@ -89,3 +91,75 @@ def test_a_failed_campaign(make):
         controller.run()
     said = health(gather(controller.directory))
     assert "The campaign is failed" in said and "Attempts at train tasks failed: 3 bug." in said
+
+
+def generations(*assessments):
+    """Each trained and assessed, with what its assessment says."""
+    for number, said in enumerate(assessments, 1):
+        train = Task(f"train-{number:06d}", Kind.TRAIN, {"generation": number, "parent": None})
+        yield 10 * number, events.task_started(train)
+        made = {"generation": number, "path": f"models/gen-{number:04d}", "checksum": "0" * 64}
+        yield 10 * number + 1, events.task_finished(train, made, 1.0)
+        assess = Task(f"assess-{number:06d}", Kind.ASSESS, {"generation": number, "final": False, "unseen": 0})
+        yield 10 * number + 2, events.task_started(assess)
+        yield 10 * number + 3, events.task_finished(assess, {"generation": number} | said, 1.0)
+
+
+PROMOTED, REFUSED = ({"promote": promote, "force_error": 0.1, "energy_error": 0.01} for promote in (True, False))
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        (REFUSED, "The last generation, 2, was not promoted: on audit labels it is worse than generation 1."),
+        (
+            REFUSED | {"held_back": ["C11"]},
+            "The last generation, 2, was held back: C11 is out of tolerance, which generation 1 has within it.",
+        ),
+        (
+            REFUSED | {"held_back": ["C11", "C44"]},
+            "The last generation, 2, was held back: C11, C44 are out of tolerance, which generation 1 has within it.",
+        ),
+        ({"promote": False}, "The last generation, 2, was not promoted: it has no finite errors on audit labels."),
+    ],
+)
+def test_why_the_last_generation_was_not_promoted(create, last, why):
+    directory = create()
+    write(directory, OPENED, *generations(PROMOTED, last))
+    assert why in health(gather(directory))
+
+
+def row(value, **known):
+    return {"property": "elastic", "system": "fcc Al", "name": "C11", "unit": "GPa", "value": value} | known
+
+
+def test_properties_are_those_of_the_promoted_generation(create):
+    directory = create()
+    good, bad = PROMOTED | {"properties": [row(114.0, ok=True)]}, REFUSED | {"properties": [row(80.0, ok=False)]}
+    write(directory, OPENED, *generations(good, bad))
+    for generation, value in ((1, 114.0), (2, 80.0)):
+        result = {"property": "elastic", "system": "fcc Al", "rows": [row(value)]}
+        found = PropertyFile.model_validate({"potential": f"generation {generation}", "results": [result]})
+        write_property_file(directory.properties_path(generation), found)
+    material = gather(directory)
+    assert material.status.properties_of == 1 and [entry.value for entry in material.status.properties] == [114.0]
+    assert material.properties.potential == "generation 1"
+    assert "Outside of their tolerance" not in health(material)
+    assert "Of generation 1, which is promoted." in properties(material)
+
+
+def test_properties_of_another_generation_are_said_to_be(create):
+    directory = create()
+    bad = REFUSED | {"properties": [row(80.0, ok=False), row(None, name="C44", error="did not relax")]}
+    write(directory, OPENED, *generations(PROMOTED, bad))
+    material = gather(directory)
+    assert "Outside of their tolerance for generation 2: C11." in health(material)
+    assert "Could not be measured for generation 2: C44." in health(material)
+    assert "Of generation 2, the last that was measured; the promoted one, 1, was not." in properties(material)
+
+
+def test_a_campaign_file_that_is_no_text(create):
+    directory = create()
+    directory.config.write_bytes(b'name = "Alumin\xf6"')
+    with pytest.raises(ConfigError, match=r"campaign.toml is not a text file in UTF-8: invalid .* at byte"):
+        gather(directory)

@@ -109,7 +109,7 @@ def test_every_width_is_drawable(make, width):
     picture = drawn(campaign_status(controller.directory), width)
     assert max(len(line) for line in picture.splitlines()) <= width
     if width >= 80:
-        for text in ("22.5/30/33.8", "promoted", "last failure: label-000010", "lattice constant (Å)", "-12.78 %"):
+        for text in ("22.5/30/33.8", "promoted", "last failure: label-000010", "lattice constant (Å)", "−12.78 %"):
             assert text in picture, text
 
 

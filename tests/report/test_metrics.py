@@ -5,10 +5,11 @@ import json
 import pytest
 from portrait import assessment
 
-from alpot.report.metrics import metrics_files
+from alpot.report.metrics import metrics_files, property_files
 from alpot.report.page import report_files
 from alpot.report.status import campaign_status
 from alpot.store.assessment_file import read_assessment_file
+from alpot.store.property_file import PropertyFile, PropertyResult, PropertyRow
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -65,3 +66,25 @@ def test_no_cell_is_a_formula(create):
     found = metrics_files(status, assessment(1, n_audit=3, text='=HYPERLINK("http://evil","x")'), None)
     assert all(row["reason"].startswith("'=") for row in table(found["audit_frames.csv"]))
     assert "-" in found["audit_frames.csv"]  # numbers are left as they are
+
+
+def test_published_numbers_with_their_sources():
+    one = {
+        "value": -3.39,
+        "kind": "experiment",
+        "temperature": 0.0,
+        "doi": "10.1103/PhysRevB.1.2",
+        "source": "=A (1999)",
+    }
+    two = one | {"value": -3.43, "doi": "10.1103/PhysRevB.3.4", "source": "B, C (2001)"}
+    row = {"property": "lattice", "system": "fcc Al", "name": "energy", "unit": "eV/atom"}
+    rows = [PropertyRow(**row, published=found) for found in ((), (one,), (one, two))]
+    found = PropertyFile(
+        potential="p", results=(PropertyResult(property="lattice", system="fcc Al", rows=tuple(rows)),)
+    )
+    none, single, both = table(property_files(found)["properties.csv"])
+    assert none["published"] == none["published_source"] == ""
+    assert float(single["published"]) == -3.39  # a number stays one
+    assert single["published_source"] == "'=A (1999), doi:10.1103/PhysRevB.1.2"
+    assert both["published"] == "'-3.39; -3.43"  # a spreadsheet would subtract
+    assert both["published_source"].endswith("; B, C (2001), doi:10.1103/PhysRevB.3.4")

@@ -1,6 +1,8 @@
 import json
 import re
+import shlex
 from html.parser import HTMLParser
+from importlib.metadata import version
 
 import plotly.graph_objects
 import pytest
@@ -8,14 +10,18 @@ from portrait import assessment
 from story import EVIL
 
 from alpot.errors import StorageError
+from alpot.report.figures import log_axis
 from alpot.report.history import Generation
 from alpot.report.page import report_files, write_report
+from alpot.report.page.learned import coverage_figures, map_figure
 from alpot.report.page.material import Epoch
 from alpot.report.page.money import label_figure
 from alpot.report.page.quality import error_figure, learning_figure
+from alpot.report.page.validation import validation_page
 from alpot.store import files
 from alpot.store.assessment_file import write_assessment_file
 from alpot.store.json_files import publish_json
+from alpot.store.property_file import PropertyFile, PropertyResult, PropertyRow
 
 VOID = {"meta", "br"}
 FILES = {"index.html", "generations.csv", "properties.csv", "curves.csv", "labels_by_reason.csv", "audit_frames.csv"}
@@ -273,3 +279,74 @@ def test_a_learning_curve_with_gaps_and_a_member_trained_again():
     figure = learning_figure([Epoch(**line) for line in curve + again])
     assert "9 epochs" in figure.description
     json.dumps(figure.traces, allow_nan=False)
+
+
+@pytest.mark.parametrize(("last", "dtick"), [(1, 1), (3, 1), (60, None)])
+def test_the_bars_of_generations_have_whole_numbers(last, dtick):
+    seen = assessment(last, n_audit=0, n_map=400)
+    bars = [figure.layout["coloraxis"]["colorbar"] for figure in (map_figure(seen), coverage_figures(seen.map)[1])]
+    assert [bar.get("dtick") for bar in bars] == [dtick, dtick]
+    assert all(bar["tickformat"] == "d" for bar in bars)
+    assert "tickformat" not in coverage_figures(seen.map)[0].layout["coloraxis"]["colorbar"]  # energies
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ((4.0, 300.0), "5 10 20 50 100 200"),
+        ((0.0003, 20000.0), "0.001 0.01 0.1 1 10 100 1000 10000"),
+        ((2.5, 6.0), "3 4 5 6"),
+    ],
+)
+def test_logarithmic_axes_have_whole_numbers(values, ticks):
+    drawn = log_axis("error", values)
+    inside = [
+        text for at, text in zip(drawn["tickvals"], drawn["ticktext"], strict=True) if values[0] <= at <= values[1]
+    ]
+    assert " ".join(inside) == ticks
+
+
+def test_a_short_logarithmic_axis_is_plotlys():
+    assert log_axis("error", (1.2, 1.4)) == {"title": {"text": "error"}, "type": "log"}
+
+
+def test_the_settings_say_what_is_assessed_and_when_it_ends(create):
+    config = """
+        [material]
+        elements = ["Al"]
+        [reference]
+        code = "emt"
+        [assessment]
+        properties = ["lattice", "vacancy_migration"]
+        each_generation = ["elastic"]
+        compare_reference = true
+        hold_back = true
+        [stopping]
+        good_generations = 3
+    """
+    directory = create("a campaign; with spaces", config)
+    page = Page(report_files(directory)["index.html"])
+    assert "all properties within tolerance for 3 generations in a row" in page.words
+    assert (
+        "lattice, vacancy migration at the end; elastic of each generation; compared with the reference; no promotion"
+        " if one falls out of tolerance" in page.words
+    )
+    assert f"phonopy {version('phonopy')}" in page.words
+
+
+def test_the_command_that_exports_can_be_pasted(make):
+    controller = make("Story", name="it's mine; really", max_labels=12)
+    controller.run()
+    words = Page(report_files(controller.directory)["index.html"]).words
+    command = words[words.index("alpot export") : words.index(" potential/")]
+    assert shlex.split(command) == ["alpot", "export", str(controller.directory.path)]
+
+
+@pytest.mark.parametrize("std", [0.002, None])
+def test_the_page_of_alpot_validate_says_things_once(std):
+    entry = PropertyRow(property="lattice", system="fcc Al", name="lattice constant", unit="Å", value=4.05, std=std)
+    result = PropertyResult(property="lattice", system="fcc Al", rows=(entry,))
+    words = Page(validation_page(PropertyFile(potential="ANI-Al", reference="emt", results=(result,)))).words
+    assert words.count("ANI-Al") == 3  # the window's title, the heading, the table's caption for screen readers
+    assert words.count("Physical properties") == 2 and "Beside emt" in words and "The table" in words
+    assert ("members" in words) == (std is not None)

@@ -1,5 +1,6 @@
 """The live report over real sockets: who gets what, and that nothing else is told or touched."""
 
+import gzip
 import http.client
 import os
 import signal
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.command_line import Run
 
 SAFE = {
-    "Cache-Control": "no-store",
+    "Cache-Control": "private, no-cache",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -55,16 +56,23 @@ def server(directory) -> Iterator[ReportServer]:
 
 @pytest.fixture
 def ask(server) -> Callable[..., Answer]:
-    def ask(path: str = "", method: str = "GET", host: str | None = None, *, token: str | None = None) -> Answer:
+    def ask(
+        path: str = "", method: str = "GET", host: str | None = None, *, token: str | None = None, **headers: str
+    ) -> Answer:
         """Asks for a path below the token; it goes out as it stands, with nothing tidied up."""
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         prefix = f"/{server.token if token is None else token}/"
-        connection.putrequest(method, prefix + path, skip_host=host is not None)
+        connection.putrequest(method, prefix + path, skip_host=host is not None, skip_accept_encoding=True)
         if host:
             connection.putheader("Host", host)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
         connection.endheaders()
         response = connection.getresponse()
-        answer = Answer(response.status, response.headers, response.read().decode())
+        content = response.read()
+        if response.headers["Content-Encoding"] == "gzip":
+            content = gzip.decompress(content)
+        answer = Answer(response.status, response.headers, content.decode())
         connection.close()
         return answer
 
@@ -107,12 +115,38 @@ def test_a_head_is_an_answer_without_its_body(ask):
     assert int(head.headers["Content-Length"]) == len(page.text.encode())
 
 
+def test_a_page_is_packed_for_those_who_can_unpack_it(ask):
+    plain, packed = ask(), ask(Accept_Encoding="deflate, gzip, br")
+    assert plain.headers["Content-Encoding"] is None and packed.headers["Content-Encoding"] == "gzip"
+    assert plain.text == packed.text and plain.headers["ETag"] == packed.headers["ETag"]
+    assert 2 * int(packed.headers["Content-Length"]) < int(plain.headers["Content-Length"])
+    assert ask(Accept_Encoding="gzip;q=0").headers["Content-Encoding"] is None
+    assert ask("nothing", Accept_Encoding="gzip").headers["Content-Encoding"] is None  # a sentence is short
+
+
+def test_a_page_that_a_browser_has_is_not_sent_again(ask):
+    tag = ask().headers["ETag"]
+    same = ask(If_None_Match=tag)
+    assert (same.status, same.text, same.headers["ETag"]) == (304, "", tag)
+    assert same.headers["Refresh"] == "300" and "Content-Length" not in same.headers
+    assert ask(If_None_Match='W/"another"').status == 200
+    assert ask("nothing", If_None_Match=tag).status == 404
+    assert ask(token="x", If_None_Match=tag).status == 403
+
+
 @pytest.mark.parametrize("path", ["", "index.html", "nothing"])
 @pytest.mark.parametrize("token", ["", "x", "..", "%00", "index.html"])
 def test_without_the_token_nothing_is_told(ask, directory, token, path):
     answer = ask(path, token=token)
     assert (answer.status, answer.text) == (403, "Open the address that `alpot serve` has printed.")
     assert "Refresh" not in answer.headers and {name: answer.headers[name] for name in SAFE} == SAFE
+
+
+@pytest.mark.parametrize("query", ["", "?again"])
+def test_an_address_without_its_slash_leads_to_the_page(server, query):
+    answer = raw(server, f"GET /{server.token}{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert b" 308 " in answer.splitlines()[0]
+    assert f"\r\nLocation: /{server.token}/\r\n".encode() in answer
 
 
 def test_a_token_is_known_whole_or_not_at_all(ask, server):
@@ -255,6 +289,20 @@ def test_a_campaign_that_cannot_be_read_is_told_and_tried_again(ask, directory):
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     directory.config.write_text(text)
     assert ask().status == 200
+
+
+def test_whatever_goes_wrong_is_answered(ask, directory, monkeypatch):
+    directory.config.write_bytes(b"\xff")
+    answer = ask()
+    assert answer.status == 503 and "is not a text file in UTF-8" in answer.text
+
+    def broken(directory):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(serve, "report_files", broken)
+    answer = ask()
+    assert answer.status == 500 and "ZeroDivisionError: division by zero" in answer.text
+    assert answer.headers["Refresh"] == "300"
 
 
 def test_a_port_that_is_taken(server, directory):

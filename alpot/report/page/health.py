@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
 from alpot.campaign.subject import Kind
+from alpot.report.history import Generation
 from alpot.report.markup import Markup, element, facts, section
 from alpot.report.page.material import Material
 from alpot.report.status import Phase, Status
@@ -66,7 +68,7 @@ def _potential(material: Material) -> Markup:
         ("Folder", element("code", status.potential)),
         ("Trained on", f"{best.labels:,} labels" if best else ""),
         ("Expected error", f"{calibration} × the deviation of its members" if calibration else ""),
-        ("To keep it", element("code", f"alpot export {status.directory} potential/")),
+        ("To keep it", element("code", f"alpot export {shlex.quote(status.directory)} potential/")),
     )
     return element("div", element("h3", "The potential"), facts(lines), element("pre", code), class_="block")
 
@@ -84,19 +86,31 @@ def _warnings(material: Material) -> Iterator[str]:
         yield f"Labels that turned out to be wrong or damaged are not used: {counted(status.labels.refused)}."
     best, last = material.promoted, status.generations[-1] if status.generations else None
     if last is not None and last.promoted is False:
-        yield f"The last generation, {last.number}, was worse than the one before and was not promoted."
+        yield f"The last generation, {last.number}, {_not_promoted(last, best)}."
     if best is not None and best.calibration is not None and best.calibration > _POORLY_CALIBRATED:
         yield (
             f"The members' deviation understates the error {best.calibration:.1f} times; it is corrected for, but"
             " says little about single atoms."
         )
+    of = "" if status.properties_of == status.promoted else f" for generation {status.properties_of}"
     missed = [row.name or row.property for row in status.properties if row.ok is False]
     if missed:
-        yield f"Outside of their tolerance: {_some(missed)}."
+        yield f"Outside of their tolerance{of}: {_some(missed)}."
     failed = [row.name or row.property for row in status.properties if row.value is None and row.error]
     if failed:
-        yield f"Could not be measured: {_some(failed)}."
+        yield f"Could not be measured{of}: {_some(failed)}."
     yield from material.problems
+
+
+def _not_promoted(last: Generation, best: Generation | None) -> str:
+    """Why, as far as the ledger says."""
+    if best is None or last.audit_force is None:
+        return "was not promoted: it has no finite errors on audit labels"
+    if last.held_back:
+        are = "is" if len(last.held_back) == 1 else "are"
+        names = _some(list(last.held_back))
+        return f"was held back: {names} {are} out of tolerance, which generation {best.number} has within it"
+    return f"was not promoted: on audit labels it is worse than generation {best.number}"
 
 
 def _some(names: list[str]) -> str:

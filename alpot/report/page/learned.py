@@ -18,6 +18,9 @@ _SCALE = "var(--sequence)"
 #: Bars that explain a colour, beside a plot.
 _BAR = {"thickness": 10, "outlinewidth": 0, "len": 0.9}
 _BAR_TITLE = {"font": {"size": 12.5}}
+#: Generations that a bar can number one by one.
+_FEW = 10
+_GENERATION = "gen."
 
 
 def learned(material: Material) -> Markup:
@@ -35,7 +38,7 @@ def map_figure(assessment: AssessmentFile) -> Figure:
     labels = assessment.map
     generations = sorted({point.generation for point in labels})
     colors = {"colorscale": _SCALE, "cmin": generations[0], "cmax": max(generations[-1], generations[0] + 1)}
-    colors |= {"colorbar": {**_BAR, "title": {**_BAR_TITLE, "text": "generation"}, "tickformat": "d"}}
+    colors |= {"colorbar": _bar("generation", generations)}
     drawn = thinned(labels)
     traces = []
     for audit in (False, True):
@@ -66,6 +69,14 @@ def map_figure(assessment: AssessmentFile) -> Figure:
     )
 
 
+def _bar(title: str, generations: Sequence[float]) -> dict[str, Any]:
+    """The bar of a colour; of generations, if there are any, it numbers no halves."""
+    whole: dict[str, Any] = {"tickformat": "d"} if generations else {}
+    if generations and max(generations) - min(generations) <= _FEW:
+        whole |= {"tick0": 0, "dtick": 1}
+    return {**_BAR, "title": {**_BAR_TITLE, "text": title}, **whole}
+
+
 def coverage_figures(labels: Sequence[MapPoint]) -> list[Figure]:
     """Density and temperature, coloured by energy; density and energy, coloured by generation."""
     dense = [point for point in labels if point.density is not None]
@@ -84,8 +95,8 @@ def coverage_figures(labels: Sequence[MapPoint]) -> list[Figure]:
         )
     if dense:
         energies = [point.energy for point in dense]
-        generations = [float(point.generation) for point in dense]
-        figures.append(_coverage("Density and energy", dense, ("energy (eV/atom)", energies), ("gen.", generations)))
+        colors = (_GENERATION, [float(point.generation) for point in dense])
+        figures.append(_coverage("Density and energy", dense, ("energy (eV/atom)", energies), colors))
     return figures
 
 
@@ -95,7 +106,7 @@ def _coverage(
     densities = [point.density or 0.0 for point in labels]
     low, high = (float(value) for value in np.percentile(color[1], (1, 99)))
     scale = {"colorscale": _SCALE, "cmin": low, "cmax": high if high > low else low + 1.0}
-    scale |= {"colorbar": {**_BAR, "title": {**_BAR_TITLE, "text": color[0]}}}
+    scale |= {"colorbar": _bar(color[0], color[1] if color[0] == _GENERATION else ())}
     marker = {"size": 5, "opacity": 0.75, "color": packed(thinned(color[1])), "coloraxis": "coloraxis"}
     ranges = [("density (g/cm³)", densities), y, (color[0].replace("<br>", " in "), color[1])]
     rows = (

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pydantic import BaseModel, TypeAdapter
 
 from alpot.config import Campaign
-from alpot.config_file import parse_campaign
+from alpot.config_file import parse_campaign, read_text
 from alpot.errors import StorageError
 from alpot.report.history import Generation, History
 from alpot.report.status import Status, status_and_history
 from alpot.store.assessment_file import AssessmentFile, read_assessment_file
 from alpot.store.directory import CampaignDirectory
-from alpot.store.files import read_bytes
 from alpot.store.json_files import read_json
 from alpot.store.property_file import PropertyFile, read_property_file
 
@@ -36,7 +35,7 @@ class Material:
         status: where the campaign stands.
         history: how it came there.
         assessment: what the assessment of the promoted generation saw, if it has left a file.
-        properties: of the generation that was measured last, if they have left a file.
+        properties: of the generation whose properties the status has, if they have left a file.
         learning_curve: of the last training; empty if there is nothing that can be read.
         problems: why something that should be there is not shown, as sentences.
     """
@@ -62,7 +61,7 @@ def gather(directory: CampaignDirectory) -> Material:
     Raises:
         AlpotError: the campaign file or the ledger cannot be read; other files may be damaged.
     """
-    config_text = read_bytes(directory.config).decode()
+    config_text = read_text(directory.config)
     status, history = status_and_history(directory)
     problems: list[str] = []
     assessment, properties = _assessment(directory, status, problems), _properties(directory, status, problems)

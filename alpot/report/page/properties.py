@@ -9,10 +9,10 @@ from itertools import cycle
 from alpot.report.figures import SERIES, Figure, axis, band, cards, line, shown
 from alpot.report.markup import Markup, element, join, note, row, section, table
 from alpot.report.page.material import Material
-from alpot.report.property_rows import Property
+from alpot.report.status import Status
 from alpot.report.tables import PROPERTY_COLUMNS, by_system, property_cells
-from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printable, reference_of, value_of
-from alpot.store.property_file import Curve, PropertyFile, PublishedNumber
+from alpot.report.wording import NOTHING, difference_of, mark_of, plural, printable, reference_of, signed, value_of
+from alpot.store.property_file import Curve, PropertyFile, PropertyRow, PublishedNumber
 
 #: Only what looks like a DOI becomes a link.
 _DOI = re.compile(r"10\.\d{4,9}/[-._;()/:A-Za-z0-9<>+\[\]]+")
@@ -34,6 +34,7 @@ def properties(material: Material) -> Markup:
     histories = history_figures(status.properties_by_generation)
     return section(
         "Physical properties",
+        note(_whose(status)),
         *measured(status.properties, f"generation {status.properties_of}", material.properties),
         element("h3", "By generation") if histories else "",
         cards(histories[:_HISTORIES], "cards small") if histories else "",
@@ -42,7 +43,14 @@ def properties(material: Material) -> Markup:
     )
 
 
-def measured(rows: Sequence[Property], of: str, found: PropertyFile | None) -> tuple[Markup, ...]:
+def _whose(status: Status) -> str:
+    if status.properties_of == status.promoted:
+        return f"Of generation {status.promoted}, which is promoted."
+    promoted = "none is promoted" if status.promoted is None else f"the promoted one, {status.promoted}, was not"
+    return f"Of generation {status.properties_of}, the last that was measured; {promoted}."
+
+
+def measured(rows: Sequence[PropertyRow], of: str, found: PropertyFile | None) -> tuple[Markup, ...]:
     """The table, what it does not say, and the curves.
 
     Args:
@@ -51,11 +59,14 @@ def measured(rows: Sequence[Property], of: str, found: PropertyFile | None) -> t
         found: the file that they come from, as far as there is one.
     """
     judged = [entry.ok for entry in rows if entry.ok is not None]
-    verdict = f"{sum(judged)} of {len(judged)} within tolerance; " if judged else ""
-    spread = f"{verdict}{of}, ± the standard deviation of its members."
     within, compared = found.coverage if found else (0, 0)
-    if compared:
-        spread += f" {within} of {compared} are within one error bar of the reference: 68 %, if the bars are right."
+    sentences = (
+        f"{sum(judged)} of {len(judged)} within tolerance." if judged else "",
+        "± is the standard deviation of the potential's members." if any(entry.std for entry in rows) else "",
+        f"{within} of {compared} are within one error bar of the reference: 68 %, if the bars are right."
+        if compared
+        else "",
+    )
     literature = _COLUMNS if any(entry.published for entry in rows) else _COLUMNS[:-1]
     lines: list[Markup] = []
     for system, members in by_system(rows).items():
@@ -65,7 +76,7 @@ def measured(rows: Sequence[Property], of: str, found: PropertyFile | None) -> t
             lines += _rows(member, len(literature))
     curves = curve_figures(found)
     return (
-        note(spread),
+        note(" ".join(filter(None, sentences))),
         table(f"Properties of {of}", literature, lines, (0, len(_COLUMNS) - 1)),
         _remarks(found),
         element("h3", "Curves") if curves else Markup(),
@@ -73,7 +84,7 @@ def measured(rows: Sequence[Property], of: str, found: PropertyFile | None) -> t
     )
 
 
-def _rows(entry: Property, width: int) -> list[Markup]:
+def _rows(entry: PropertyRow, width: int) -> list[Markup]:
     cells = property_cells(entry)
     if width > len(cells):
         cells = (*cells, join(*(_published(found) for found in entry.published)))
@@ -85,7 +96,7 @@ def _rows(entry: Property, width: int) -> list[Markup]:
 
 def _published(found: PublishedNumber) -> Markup:
     """A number of others, with where it is from."""
-    number = f"{found.value:.6g}" + (f" ± {found.uncertainty:.2g}" if found.uncertainty else "")
+    number = f"{signed(found.value, '.6g')}" + (f" ± {found.uncertainty:.2g}" if found.uncertainty else "")
     kind = " ".join(filter(None, (found.kind, found.method)))
     temperature = f"{found.temperature:g} K" if found.temperature else ""
     source: str = _short(found.source) or found.doi
@@ -149,9 +160,9 @@ def _curve_figure(system: str, curve: Curve, reference: Curve | None) -> Figure:
     )
 
 
-def history_figures(measured: dict[int, tuple[Property, ...]]) -> list[Figure]:
+def history_figures(measured: dict[int, tuple[PropertyRow, ...]]) -> list[Figure]:
     """One small plot for each property that was measured more than once."""
-    series: dict[tuple[str, str, str], list[tuple[int, Property]]] = {}
+    series: dict[tuple[str, str, str], list[tuple[int, PropertyRow]]] = {}
     for generation, rows in measured.items():
         for entry in rows:
             if entry.value is not None:
@@ -161,7 +172,7 @@ def history_figures(measured: dict[int, tuple[Property, ...]]) -> list[Figure]:
     return [_history_figure(*names, rows) for names, rows in series.items() if len(rows) > 1]
 
 
-def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int, Property]]) -> Figure:
+def _history_figure(system: str, name: str, unit: str, rows: Sequence[tuple[int, PropertyRow]]) -> Figure:
     generations = [generation for generation, _ in rows]
     values = [entry.value for _, entry in rows]
     low, high = ([(entry.value or 0.0) + sign * (entry.std or 0.0) for _, entry in rows] for sign in (-1, 1))

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
-from alpot.config import Campaign
+from alpot.config import Assessment, Campaign
 from alpot.report.markup import Markup, element, facts, join, section
 from alpot.report.page.material import Material
-from alpot.report.wording import milli
+from alpot.report.wording import milli, plural
 
 #: Packages whose version may change a result.
-_PACKAGES = ("alpot", "ase", "numpy", "scipy", "torch", "torchani", "parsl", "vesin")
+_PACKAGES = ("alpot", "ase", "numpy", "scipy", "torch", "torchani", "parsl", "vesin", "phonopy")
 
 
 def provenance(material: Material) -> Markup:
@@ -60,6 +60,9 @@ def _settings(config: Campaign) -> Markup:
         f"{stopping.max_generations} generations" if stopping.max_generations else "",
         f"a force error of {milli(stopping.force_error)} meV/Å" if stopping.force_error else "",
         f"nothing uncertain in {stopping.quiet_time:g} ps" if stopping.quiet_time else "",
+        f"all properties within tolerance for {plural(stopping.good_generations, 'generation')} in a row"
+        if stopping.good_generations
+        else "",
     )
     temperatures = (*exploration.temperature_start, *exploration.temperature_end)
     low, high = min(temperatures), max(temperatures)
@@ -86,9 +89,21 @@ def _settings(config: Campaign) -> Markup:
             ),
             ("Training", f"at {training.initial_labels} labels, then every {training.labels_per_generation}"),
             ("Ends at", " or ".join(filter(None, limits))),
+            ("Assessment", _assessment(config.assessment)),
             ("Seed", str(config.seed)),
         )
     )
+
+
+def _assessment(assessment: Assessment) -> str:
+    each = ", ".join(assessment.each_generation)
+    parts = (
+        f"{', '.join(assessment.properties)} at the end" if assessment.properties else "",
+        f"{each} of each generation" if each else "",
+        "compared with the reference" if assessment.compare_reference else "",
+        "no promotion if one falls out of tolerance" if assessment.hold_back else "",
+    )
+    return "; ".join(filter(None, parts)).replace("_", " ")
 
 
 def _version(package: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alpot.report.figures import SERIES, Figure, axis, band, cards, line, packed, points, shown, thinned
+from alpot.report.figures import SERIES, Figure, axis, band, cards, line, log_axis, packed, points, shown, thinned
 from alpot.report.history import Generation
 from alpot.report.intervals import Interval, rms_interval
 from alpot.report.markup import Markup, element, join, note, row, section, table
@@ -131,7 +131,7 @@ def learning_figure(curve: Sequence[Epoch]) -> Figure | None:
     if len(first) < 2 or len(members) != 1 or 0 in members:
         return None
     chosen = np.unique(np.linspace(0, len(first) - 1, _POINTS).astype(int))
-    traces, last = [], []
+    traces, last, drawn = [], [], []
     for number, name in enumerate(("training", "validation")):
         losses = np.array([getattr(first[n], f"{name}_loss") for n in chosen])
         losses[~(np.isfinite(losses) & (losses > 0))] = np.nan
@@ -140,14 +140,17 @@ def learning_figure(curve: Sequence[Epoch]) -> Figure | None:
             continue
         at, of_members = [first[n].epoch for n in chosen[known]], losses[known]
         low, high = np.nanmin(of_members, 1).tolist(), np.nanmax(of_members, 1).tolist()
+        drawn += low + high
         traces += band(at, low, high, SERIES[number])
         traces.append(line(at, np.nanmedian(of_members, 1).tolist(), name, SERIES[number]))
         last.append(row((name, f"{np.nanmedian(of_members[-1]):.3g}", f"{low[-1]:.3g} to {high[-1]:.3g}")))
+    if not drawn:
+        return None
     return Figure(
         title="Last training",
         description=f"Training and validation loss over {len(first)} epochs, on a logarithmic scale.",
         traces=traces,
-        layout={"xaxis": axis("epoch"), "yaxis": axis("loss", type="log", dtick="D2")},
+        layout={"xaxis": axis("epoch"), "yaxis": log_axis("loss", drawn)},
         numbers=table("Loss in the last epoch", (("", ""), ("median", ""), ("members", "")), last),
         note="Lines are the median of the members, bands their range.",
     )
@@ -246,8 +249,8 @@ def _uncertainty_figure(bins: Sequence[SigmaBin], generation: Generation | None)
         f" scales; rank correlation of the bins {order:.2f}.",
         traces=traces,
         layout={
-            "xaxis": axis("deviation of the members, σ (meV/Å)", type="log", dtick="D2"),
-            "yaxis": axis("force error (meV/Å)", type="log", dtick="D2"),
+            "xaxis": log_axis("deviation of the members, σ (meV/Å)", sigma),
+            "yaxis": log_axis("force error (meV/Å)", error),
         },
         numbers=table("Error by uncertainty", (("σ", "meV/Å"), ("error", "meV/Å"), ("atoms", "")), rows),
         note="Each point stands for atoms of similar deviation; a perfect guide would lie on the calibration line.",

@@ -9,11 +9,10 @@ from alpot.report.metrics import property_files
 from alpot.report.page.document import PAGE, page_of
 from alpot.report.page.properties import measured
 from alpot.report.page.provenance import versions
-from alpot.report.property_rows import Property
 from alpot.store.files import publish
 from alpot.store.property_file import PropertyFile
 
-_CONTENTS = (("properties", "Properties"), ("provenance", "Provenance"))
+_CONTENTS = (("properties", "The table"), ("provenance", "Provenance"))
 
 
 def write_validation(folder: Path, found: PropertyFile) -> list[Path]:
@@ -26,11 +25,10 @@ def write_validation(folder: Path, found: PropertyFile) -> list[Path]:
 
 def validation_page(found: PropertyFile) -> str:
     """The page, which needs no network and no other file."""
-    against = f", beside {found.reference}" if found.reference else ""
     title = f"Physical properties of {found.potential}"
-    header = element("header", element("h1", title), element("p", f"{found.potential}{against}", class_="soft"))
-    rows = [Property.model_validate(row.model_dump(include=set(Property.model_fields))) for row in found.rows]
-    table = section("Physical properties", *measured(rows, found.potential, found), id_="properties")
+    against = element("p", f"Beside {found.reference}", class_="soft") if found.reference else ""
+    header = element("header", element("h1", title), against)
+    table = section("The table", *measured(found.rows, found.potential, found), id_="properties")
     return page_of(title, header, (table, _provenance(found)), _CONTENTS)
 
 
