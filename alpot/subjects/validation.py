@@ -12,7 +12,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -101,18 +101,15 @@ class Validation:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        lock = self.directory.lock()
-        try:
-            lock.__enter__()
-        except CampaignLockedError as error:
-            raise CampaignLockedError(
-                f"another `alpot validate` is at work in {self.directory.path} ({self.directory.holder()}); wait for"
-                " it, or choose another folder with --output"
-            ) from error
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.directory.lock())
+            except CampaignLockedError as error:
+                raise CampaignLockedError(
+                    f"another `alpot validate` is at work in {self.directory.path} ({self.directory.holder()}); wait"
+                    " for it, or choose another folder with --output"
+                ) from error
             yield
-        finally:
-            lock.__exit__(None, None, None)
 
     def _steps(self) -> list[Measurement]:
         """All measurements, those first that take longest."""
@@ -149,9 +146,10 @@ class Validation:
                     if outcome is None and attempt < _ATTEMPTS:
                         waiting.append((step, attempt + 1))
                         continue
-                    outcomes[step] = outcome or Outcome(
-                        error=f"its worker was lost {attempt} times: {future.exception()}", is_final=False
+                    lost = (
+                        f"its worker was lost {attempt} times, the last time: {future.exception() or 'its job ended'}"
                     )
+                    outcomes[step] = outcome or Outcome(error=lost, is_final=False)
                     on_done(step.job)
 
     def _table(self, outcomes: dict[Measurement, Outcome]) -> PropertyFile:
