@@ -92,7 +92,7 @@ def test_pools_and_slots():
     node = {"workers_per_node": 2, "nodes": 3, "blocks": [0, 4]}
     platform = open_platform(Resources.model_validate({"platform": "slurm", "explore": {}, "label": node}))
     assert platform.slots == {"explore": 1, "label": 24}
-    assert platform.pool_of == dict.fromkeys(Kind, "explore") | {Kind.LABEL: "label"}
+    assert platform.pool_of == dict.fromkeys(Kind, "explore") | {Kind.LABEL: "label", Kind.MEASURE: "label"}
     alone = open_platform(Resources.model_validate({"platform": "pbs", "label": node | {"launcher": "single"}}))
     assert alone.slots == {"label": 8}  # one group of workers for all nodes of a block
     assert set(alone.pool_of.values()) == {"label"}

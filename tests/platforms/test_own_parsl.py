@@ -41,7 +41,7 @@ def opened(folder, text):
 def test_pools_slots_and_the_hash_of_what_was_run(tmp_path):
     platform = opened(tmp_path, GOOD)
     assert platform.slots == {"explore": 2, "label": 2}
-    assert platform.pool_of == dict.fromkeys(Kind, "explore") | {Kind.LABEL: "label"}
+    assert platform.pool_of == dict.fromkeys(Kind, "explore") | {Kind.LABEL: "label", Kind.MEASURE: "label"}
     assert platform.provenance == {
         "parsl_config": str(tmp_path / "my_parsl.py"),
         "parsl_config_sha256": hashlib.sha256(GOOD.encode()).hexdigest(),
