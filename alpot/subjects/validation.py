@@ -78,7 +78,8 @@ class Validation:
     def run(self, on_progress: Progress) -> PropertyFile:
         """Measure what is not known yet, and write the table.
 
-        SIGTERM ends it like Ctrl-C: nothing that was measured is lost.
+        SIGTERM ends it like Ctrl-C: nothing that was measured is lost, and workers go when they have finished what they
+        are measuring, which is kept, too.
 
         Raises:
             UsageError: no worker can be reached.
