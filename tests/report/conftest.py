@@ -9,22 +9,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))  # the fake plat
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_campaign import InProcess, policy
+from story import CONFIG
 
 from alpot.campaign import apps
 from alpot.campaign.controller import Controller
 from alpot.store.directory import CampaignDirectory
 from alpot.store.ledger import Ledger
-
-CONFIG = """
-seed = 7
-[material]
-elements = ["Al"]
-[reference]
-code = "emt"
-[stopping]
-max_labels = 40
-force_error = 0.05
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,16 @@ from alpot.store.directory import CampaignDirectory
 from alpot.store.json_files import publish_json
 from alpot.store.property_file import PropertyFile, write_property_file
 
+CONFIG = """
+seed = 7
+[material]
+elements = ["Al"]
+[reference]
+code = "emt"
+[stopping]
+max_labels = 40
+force_error = 0.05
+"""
 EVIL = '<script>alert("1")</script>[/bold]$x^{$\x1b[2J & \'"'
 
 

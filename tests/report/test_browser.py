@@ -7,11 +7,11 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import conftest
 import pytest
 from fake_campaign import InProcess, policy
 from large import write_ledger
 from portrait import assessment
+from story import CONFIG
 
 from alpot.campaign.controller import Controller
 from alpot.report.page import write_report
@@ -48,7 +48,7 @@ def browser():
 
 
 def campaign(folder: Path, subject: str) -> CampaignDirectory:
-    directory = CampaignDirectory.create(folder / subject, conftest.CONFIG.encode(), folder / "campaign.toml")
+    directory = CampaignDirectory.create(folder / subject, CONFIG.encode(), folder / "campaign.toml")
     platform = InProcess()
     Controller(directory, policy(platform), platform, f"story:{subject}").run()
     write_report(directory)
