@@ -68,6 +68,7 @@ def test_the_table_is_that_of_the_library_and_nothing_is_measured_twice(launch: 
     ]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(launch: Callable[..., Run], tmp_path: Path):
     arguments = ("validate", "emt", "-e", "Al", "-p", "langevin", "-p", "vacancy", "-p", "lattice", "--workers", 2)
     run = launch(*arguments)
@@ -114,6 +115,7 @@ def test_a_folder_that_others_may_write_to_is_refused(verb: Callable[..., Said],
     assert said.code == 2 and "--trust-directory" in said.err
 
 
+@pytest.mark.slow
 def test_ended_by_a_batch_system_it_says_what_is_kept(launch: Callable[..., Run], tmp_path: Path):
     run = launch("validate", "emt", "-e", "Al", "-p", "langevin", "-p", "lattice", "--workers", 2)
     until(lambda: len(kept(tmp_path / "validation")) >= 1)

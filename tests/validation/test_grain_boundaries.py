@@ -138,6 +138,7 @@ def test_trial_and_error_finds_no_better_boundary_of_copper(copper: Equilibrium)
         pytest.param((3, 1, 0), [[-1, 3, 0], [0, 0, 1], [3, 1, 0]], [1, 1, 1.5], marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_trial_and_error_finds_no_better_boundary_of_molybdenum(
     molybdenum: Equilibrium, miller: Miller, axes: list[list[int]], periods: list[float]
 ) -> None:
