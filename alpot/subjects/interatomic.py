@@ -50,6 +50,7 @@ from alpot.subjects.isolated_atoms import isolated_energies
 from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
+from alpot.subjects.specimens import potential_identity
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
 from alpot.validation.suite import Specimen
 
@@ -387,7 +388,7 @@ class InteratomicSubject:
             return []
         model = self.directory.model_path(generation)
         calculator = AlpotCalculator.load(model, device=self.device, baseline=self.baseline)
-        potential = Specimen(calculator=calculator, identity=sha256(model / WEIGHTS))
+        potential = Specimen(calculator=calculator, identity=potential_identity(model))
         reference = None
         if wanted.compare_reference:
             reference = Specimen(calculator=self.reference.calculator(self.scratch), identity=self.level)

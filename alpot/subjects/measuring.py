@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ase.calculators.calculator import BaseCalculator
 from pydantic import BaseModel, ConfigDict
 
 from alpot.campaign.subject import Assignment
@@ -21,7 +20,9 @@ from alpot.store.measurements import Measurements
 from alpot.subjects.specimens import Source
 from alpot.validation.bench import Bench
 from alpot.validation.catalogue import CATALOGUE
-from alpot.validation.suite import Job, benches_of, known_outcome, measure, member_identity
+from alpot.validation.measurement import Measurement
+from alpot.validation.outcome import Outcome
+from alpot.validation.suite import benches_of, measure, remembered
 
 
 class Request(BaseModel):
@@ -66,30 +67,6 @@ def _path(directory: CampaignDirectory) -> Path:
     return directory.path / "request.json"
 
 
-class Measurement(BaseModel):
-    """One property, measured with one calculator.
-
-    Attributes:
-        job: name of the property.
-        elements: of one job, see ``Job``.
-        of: what is measured.
-        member: of the potential's ensemble, from 0; −1 for the calculator itself.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    job: PropertyName
-    elements: tuple[str, ...]
-    of: Literal["potential", "reference"]
-    member: int = -1
-
-    def question(self, request: Request) -> dict[str, Any]:
-        """All that the outcome depends on."""
-        against = request.identities.get("reference", "") if CATALOGUE[self.job].compare else ""
-        identity = member_identity(request.identities[self.of], self.member, against)
-        return Job(self.job, self.elements).question(identity, request.seed)
-
-
 class MeasuringSubject:
     """Measures properties; see ``alpot.campaign.subject.Subject``."""
 
@@ -101,18 +78,17 @@ class MeasuringSubject:
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Measure one property, unless that has been done."""
         request, wanted = self.request, Measurement.model_validate(assignment.spec)
-        measurements, question = Measurements(self.directory.measurements), wanted.question(request)
-        known = known_outcome(measurements, question)
-        if known is not None:
-            return {"outcome": known.dump()}
-        entry = CATALOGUE[wanted.job]
-        benches = self.benches(wanted.of, wanted.member, "float32" if entry.single_precision else "float64")
-        against: BaseCalculator | None = None
-        if entry.compare is not None and request.reference is not None:
-            against = request.reference.open(assignment.scratch, device=request.device)
-        outcome = measure(Job(wanted.job, wanted.elements), benches, against)
-        if outcome.is_final:
-            measurements.keep(question, outcome.dump())
+        entry = CATALOGUE[wanted.job.name]
+
+        def make() -> Outcome:
+            benches = self.benches(wanted.of, wanted.member, "float32" if entry.single_precision else "float64")
+            against = None
+            if entry.compare is not None and request.reference is not None:
+                against = request.reference.open(assignment.scratch, device=request.device)
+            return measure(wanted.job, benches, against)
+
+        kept = Measurements(self.directory.measurements)
+        outcome = remembered(kept, wanted.question(request.identities, request.seed), make)
         return {"outcome": outcome.dump()}
 
     def _benches(

@@ -46,8 +46,7 @@ class PotentialSource(BaseModel):
     @property
     def identity(self) -> str:
         """Hash of all that its answers depend on."""
-        weights = self.folder / WEIGHTS
-        return f"potential:{sha256(weights) if weights.is_file() else content_hash(self.folder)}"
+        return potential_identity(self.folder)
 
     def open(
         self,
@@ -96,6 +95,16 @@ class ReferenceSource(BaseModel):
 
 
 Source = Annotated[PotentialSource | ReferenceSource, Field(discriminator="kind")]
+
+
+def potential_identity(folder: Path) -> str:
+    """Hash of all that the answers of a potential depend on: its weights, and its card, which has baseline and errors.
+
+    Args:
+        folder: of the potential, ours or NeuroChem's.
+    """
+    own = [folder / WEIGHTS, folder / CARD]
+    return ":".join(map(sha256, own)) if (folder / CARD).is_file() else content_hash(folder)
 
 
 def find_source(text: str) -> Source:

@@ -34,13 +34,14 @@ from alpot.store.directory import CampaignDirectory
 from alpot.store.files import make_folder
 from alpot.store.measurements import Measurements
 from alpot.store.permissions import refuse_writable_by_others
-from alpot.store.property_file import PropertyFile, PropertyResult, write_property_file
-from alpot.subjects.measuring import Measurement, Request
+from alpot.store.property_file import PropertyFile, write_property_file
+from alpot.subjects.measuring import Request
 from alpot.subjects.specimens import PotentialSource, ReferenceSource, Source, find_source
 from alpot.validation.catalogue import CATALOGUE, SUITES, Suite, refuse_unknown
+from alpot.validation.measurement import Job, Measurement, jobs_of, measurements_of
 from alpot.validation.outcome import Outcome
-from alpot.validation.suite import Job, calibration_of, jobs_of, known_outcome
-from alpot.validation.table import result_of
+from alpot.validation.suite import calibration_of, known_outcome
+from alpot.validation.table import results_of
 
 SUBJECT = "alpot.subjects.measuring:MeasuringSubject"
 #: A measurement whose worker was lost so often is given up: it may be the cause.
@@ -88,9 +89,8 @@ class Validation:
         """
         with self._alone(), _ended_by_sigterm():
             self.request.write(self.directory)
-            wanted = {step: step.question(self.request) for step in self._steps()}
-            kept = Measurements(self.directory.measurements)
-            outcomes = {step: known for step, q in wanted.items() if (known := known_outcome(kept, q))}
+            wanted = self._steps()
+            outcomes = self._known(wanted)
             on_progress(len(outcomes), len(wanted), "")
             missing = [step for step in wanted if step not in outcomes]
             if missing:
@@ -112,19 +112,22 @@ class Validation:
                 ) from error
             yield
 
+    @property
+    def _jobs(self) -> list[Job]:
+        return jobs_of(self.request.elements, self.request.properties)
+
     def _steps(self) -> list[Measurement]:
         """All measurements, those first that take longest."""
-        jobs = jobs_of(self.request.elements, self.request.properties)
-        jobs.sort(key=lambda job: not CATALOGUE[job.name].is_long)
-        return [step for job in jobs for step in self._of_job(job)]
+        has_reference = self.request.reference is not None
+        jobs = sorted(self._jobs, key=lambda job: not CATALOGUE[job.name].is_long)
+        return [
+            step for job in jobs for step in measurements_of(job, members=self.members, has_reference=has_reference)
+        ]
 
-    def _of_job(self, job: Job) -> list[Measurement]:
-        entry = CATALOGUE[job.name]
-        members = range(-1, self.members if entry.by_members else 0)
-        steps = [Measurement(job=job.name, elements=job.elements, of="potential", member=m) for m in members]
-        if self.request.reference is not None and entry.by_reference:
-            steps.append(Measurement(job=job.name, elements=job.elements, of="reference"))
-        return steps
+    def _known(self, steps: Sequence[Measurement]) -> dict[Measurement, Outcome]:
+        kept = Measurements(self.directory.measurements)
+        questions = {step: step.question(self.request.identities, self.request.seed) for step in steps}
+        return {step: known for step, q in questions.items() if q and (known := known_outcome(kept, q))}
 
     def _measure(
         self, steps: Sequence[Measurement], outcomes: dict[Measurement, Outcome], on_done: Callable[[str], None]
@@ -151,15 +154,9 @@ class Validation:
                         f"its worker was lost {attempt} times, the last time: {future.exception() or 'its job ended'}"
                     )
                     outcomes[step] = outcome or Outcome(error=lost, is_final=False)
-                    on_done(step.job)
+                    on_done(step.job.name)
 
     def _table(self, outcomes: dict[Measurement, Outcome]) -> PropertyFile:
-        results: list[PropertyResult] = []
-        for job in jobs_of(self.request.elements, self.request.properties):
-            steps = self._of_job(job)
-            potential, *members = [outcomes[step] for step in steps if step.of == "potential"]
-            reference = next((outcomes[step] for step in steps if step.of == "reference"), None)
-            results.append(result_of(job.name, job.system, potential, members, reference, self.calibration))
         request = self.request
         return PropertyFile(
             potential=request.potential.name,
@@ -169,7 +166,7 @@ class Validation:
                 **request.identities,
                 "seed": str(request.seed),
             },
-            results=tuple(results),
+            results=tuple(results_of(self._jobs, outcomes, self.calibration)),
         )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from ase import Atoms
-from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
 from ase.optimize.optimize import Optimizer
 
@@ -33,34 +30,6 @@ def relax(atoms: Atoms, what: str, *, max_force: float = 0.01, max_steps: int = 
         NonFiniteError: an energy is NaN or infinite.
     """
     optimizer: Optimizer = BFGS(atoms, logfile=None) if len(atoms) <= _BFGS_ATOMS else FIRE(atoms, logfile=None)
-    return relax_by(optimizer, atoms, what, max_force=max_force, max_steps=max_steps)
-
-
-def relax_with_cell(
-    atoms: Atoms,
-    what: str,
-    *,
-    mask: tuple[bool, bool, bool, bool, bool, bool] = (True,) * 6,
-    max_force: float = 0.003,
-    max_steps: int = 300,
-) -> float:
-    """Relax positions and cell in place, at zero stress.
-
-    Args:
-        atoms: with a calculator that has stress.
-        what: for the error.
-        mask: which strains (xx, yy, zz, yz, xz, xy) may change.
-        max_force: eV/Å on atoms, and eV per unit of strain and atom.
-        max_steps: of the optimizer.
-
-    Returns:
-        The energy in eV.
-
-    Raises:
-        PotentialError: the forces do not vanish within ``max_steps``.
-        NonFiniteError: an energy is NaN or infinite.
-    """
-    optimizer = BFGS(cast(Atoms, FrechetCellFilter(atoms, list(mask), exp_cell_factor=len(atoms))), logfile=None)
     return relax_by(optimizer, atoms, what, max_force=max_force, max_steps=max_steps)
 
 

@@ -5,7 +5,7 @@ A property that fails becomes rows that say why; the others are measured all the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,45 +15,13 @@ from ase.data import atomic_numbers
 from pydantic import ValidationError
 
 from alpot.config import PropertyName
-from alpot.errors import UsageError
 from alpot.store.measurements import Measurements
 from alpot.store.property_file import PropertyResult
 from alpot.validation.bench import Bench
-from alpot.validation.catalogue import CATALOGUE, number_of, refuse_unknown
-from alpot.validation.crystals import preferred_structure
+from alpot.validation.catalogue import CATALOGUE, number_of
+from alpot.validation.measurement import Job, jobs_of, measurements_of
 from alpot.validation.outcome import Outcome
-from alpot.validation.table import result_of
-
-
-@dataclass(frozen=True)
-class Job:
-    """One property of one element, or of all elements where it is a comparison of potential and reference."""
-
-    name: PropertyName
-    elements: tuple[str, ...]
-
-    @property
-    def system(self) -> str:
-        """What it is a property of, as printed in tables."""
-        if len(self.elements) > 1:
-            return "-".join(self.elements)
-        return f"{preferred_structure(self.elements[0])} {self.elements[0]}"
-
-    def question(self, identity: str, seed: int) -> dict[str, Any]:
-        """All that the outcome depends on, for what is kept of it.
-
-        Args:
-            identity: hash of the calculator that is measured (and of the one that it is compared with).
-            seed: of everything random.
-        """
-        version = CATALOGUE[self.name].version
-        return {
-            "property": self.name,
-            "version": version,
-            "elements": list(self.elements),
-            "calculator": identity,
-            "seed": seed,
-        }
+from alpot.validation.table import results_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,22 +35,6 @@ class Specimen:
 
     calculator: BaseCalculator
     identity: str = ""
-
-
-def jobs_of(elements: Sequence[str], properties: Sequence[PropertyName]) -> list[Job]:
-    """What is to be measured, in the order of the table.
-
-    Raises:
-        UsageError: a property is unknown, or there are no elements.
-    """
-    refuse_unknown(tuple(properties))
-    if not elements:
-        raise UsageError("validate needs an element")
-    return [
-        Job(name, group)
-        for name in dict.fromkeys(properties)
-        for group in ([tuple(elements)] if CATALOGUE[name].compare else [(element,) for element in elements])
-    ]
 
 
 def benches_of(
@@ -101,7 +53,7 @@ def measure(job: Job, benches: Mapping[str, Bench], reference: BaseCalculator | 
         reference: of a comparison.
     """
     entry = CATALOGUE[job.name]
-    bench = benches[job.elements[0]]
+    bench = benches[job.element]
     rng = bench.rng(number_of(job.name))
     if entry.compare is None:
         assert entry.measure is not None, "an entry of the catalogue measures or compares"
@@ -118,6 +70,26 @@ def known_outcome(measurements: Measurements, question: Mapping[str, Any]) -> Ou
         return None if known is None else Outcome.model_validate(known)
     except ValidationError:
         return None
+
+
+def remembered(
+    measurements: Measurements | None, question: Mapping[str, Any] | None, make: Callable[[], Outcome]
+) -> Outcome:
+    """What was kept of a question, or else what is made now, which is kept if it is a finding.
+
+    Args:
+        measurements: where it is kept; None for nowhere.
+        question: all that the outcome depends on; None where that is not known, and then nothing is kept.
+        make: measures.
+    """
+    if measurements is None or question is None:
+        return make()
+    outcome = known_outcome(measurements, question)
+    if outcome is None:
+        outcome = make()
+        if outcome.is_final:
+            measurements.keep(question, outcome.dump())
+    return outcome
 
 
 def members_of(calculator: BaseCalculator) -> list[BaseCalculator]:
@@ -162,41 +134,21 @@ def validate(
     jobs = jobs_of(elements, properties)
     specimen = potential if isinstance(potential, Specimen) else Specimen(calculator=potential)
     truth = Specimen(calculator=reference) if isinstance(reference, BaseCalculator) else reference
-    calculators = [specimen.calculator, *members_of(specimen.calculator)]
-    voices = [benches_of(calculator, elements, seed) for calculator in calculators]
-    true_benches = benches_of(truth.calculator, elements, seed) if truth else {}
-
-    def outcome(job: Job, identity: str, benches: Mapping[str, Bench], against: BaseCalculator | None) -> Outcome:
-        question = job.question(identity, seed)
-        known = known_outcome(measurements, question) if measurements and identity else None
-        if known is not None:
-            return known
-        found = measure(job, benches, against)
-        if measurements and identity and found.is_final:
-            measurements.keep(question, found.dump())
-        return found
-
-    results = []
-    for job in jobs:
-        entry = CATALOGUE[job.name]
-        against = truth if entry.compare else None
-        identities = [
-            member_identity(specimen.identity, number - 1, "" if against is None else against.identity)
-            for number in range(len(voices))
-        ]
-        asked = voices if entry.by_members else voices[:1]
-        found = [
-            outcome(job, identity, benches, against.calculator if against else None)
-            for identity, benches in zip(identities, asked, strict=False)
-        ]
-        true = outcome(job, truth.identity, true_benches, None) if truth and entry.by_reference else None
-        calibration = calibration_of(specimen.calculator)
-        results.append(result_of(job.name, job.system, found[0], found[1:], true, calibration))
-    return results
-
-
-def member_identity(identity: str, member: int, against: str = "") -> str:
-    """Hash of one member of a potential, −1 for the potential itself, perhaps compared with a reference."""
-    if not identity:
-        return ""
-    return ":".join(filter(None, (identity, f"member {member}" if member >= 0 else "", against)))
+    members = members_of(specimen.calculator)
+    calculators = {("potential", n): calculator for n, calculator in enumerate([specimen.calculator, *members], -1)}
+    identities = {"potential": specimen.identity}
+    if truth is not None:
+        calculators["reference", -1] = truth.calculator
+        identities["reference"] = truth.identity
+    benches = {who: benches_of(calculator, elements, seed) for who, calculator in calculators.items()}
+    against = truth.calculator if truth else None
+    outcomes = {
+        step: remembered(
+            measurements,
+            step.question(identities, seed),
+            partial(measure, job, benches[step.of, step.member], against),
+        )
+        for job in jobs
+        for step in measurements_of(job, members=len(members), has_reference=truth is not None)
+    }
+    return results_of(jobs, outcomes, calibration_of(specimen.calculator))

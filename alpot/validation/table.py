@@ -3,71 +3,70 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from alpot.config import PropertyName
 from alpot.store.property_file import PropertyResult, PropertyRow, PublishedNumber
 from alpot.validation.literature import published_for
+from alpot.validation.measurement import Job, Measurement
 from alpot.validation.outcome import Outcome
 from alpot.validation.properties import PropertyValue
 from alpot.validation.tolerances import Expected, expected_rows
 
 
-def result_of(
-    name: PropertyName,
-    system: str,
-    potential: Outcome,
-    members: Sequence[Outcome],
-    reference: Outcome | None,
-    calibration: float,
-) -> PropertyResult:
-    """Put together what was measured of one property.
+def results_of(
+    jobs: Sequence[Job], outcomes: Mapping[Measurement, Outcome], calibration: float
+) -> list[PropertyResult]:
+    """The table from what everybody gave: one result for each job.
 
     Args:
-        name: of the property.
-        system: what it is a property of.
-        potential: what the potential gave.
-        members: what each member of its ensemble gave; empty for no ensemble.
-        reference: what the reference gave, or None where it was not asked.
+        jobs: in the order of the table.
+        outcomes: of the potential for each job; of its members and of the reference, as far as they were asked.
         calibration: factor from the members' deviation to the expected error.
     """
-    element = system.rpartition(" ")[2].partition("-")[0]
-    expected = list(expected_rows(name, element))
+    return [_result(_Answers.to(job, outcomes, calibration)) for job in jobs]
+
+
+def _result(answers: _Answers) -> PropertyResult:
+    potential, reference = answers.potential, answers.reference
+    expected = list(expected_rows(answers.job.name, answers.job.element))
     known = {row.name for row in expected}
     for value in (*potential.values, *(reference.values if reference else ())):
         if value.name not in known:
             known.add(value.name)
             expected.append(Expected(value.name, value.unit))
-    answers = _Answers(name, system, element, potential, members, reference, calibration)
     rows = tuple(answers.row(row) for row in expected)
     return PropertyResult(
-        property=name,
-        system=system,
+        property=answers.job.name,
+        system=answers.job.system,
         rows=rows,
         curves=potential.curves,
         reference_curves=reference.curves if reference else (),
         remarks=answers.remarks(with_error=not rows),
-        seconds=round(sum(outcome.seconds for outcome in answers.outcomes), 3),
+        seconds=round(sum(outcome.seconds for outcome in answers.everybody), 3),
     )
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """What everybody gave for one property; attributes as in ``result_of``."""
+    """What everybody gave for one property; ``members`` and ``reference`` as far as they were asked."""
 
-    name: PropertyName
-    system: str
-    element: str
+    job: Job
     potential: Outcome
     members: Sequence[Outcome]
     reference: Outcome | None
     calibration: float
 
+    @classmethod
+    def to(cls, job: Job, outcomes: Mapping[Measurement, Outcome], calibration: float) -> _Answers:
+        members = [outcome for step, outcome in outcomes.items() if step.job == job and step.member >= 0]
+        potential = outcomes[Measurement(job=job, of="potential")]
+        return cls(job, potential, members, outcomes.get(Measurement(job=job, of="reference")), calibration)
+
     @property
-    def outcomes(self) -> list[Outcome]:
+    def everybody(self) -> list[Outcome]:
         return [self.potential, *self.members, *([self.reference] if self.reference else [])]
 
     def row(self, expected: Expected) -> PropertyRow:
@@ -78,8 +77,8 @@ class _Answers:
         std, intrinsic = self._spread(expected.name)
         noise = measured.noise if measured else None
         return PropertyRow(
-            property=self.name,
-            system=self.system,
+            property=self.job.name,
+            system=self.job.system,
             name=expected.name,
             unit=expected.unit,
             value=value,
@@ -92,19 +91,15 @@ class _Answers:
             difference=None if value is None or true is None else value - true,
             tolerance=str(expected.tolerance) if expected.tolerance else None,
             ok=_verdict(expected, measured, truth),
-            published=_published(self.element, self.name, expected),
+            published=_published(self.job, expected),
             error=self._error(expected.name, measured, truth),
         )
 
     def remarks(self, *, with_error: bool) -> tuple[str, ...]:
         """Of the potential and the reference; and why nothing was measured, where no row can say so."""
         errors = [self.potential.error] if with_error and self.potential.error else []
-        others = [f"The reference: {remark}" for remark in (self.reference.remarks if self.reference else ())]
-        return (
-            *errors,
-            *self.potential.remarks,
-            *(remark for remark in others if remark not in self.potential.remarks),
-        )
+        others = (f"The reference: {remark}" for remark in (self.reference.remarks if self.reference else ()))
+        return (*errors, *self.potential.remarks, *others)
 
     def _spread(self, name: str) -> tuple[float | None, float | None]:
         """Standard deviation over the members, dividing by M − 1, and what of it is not the noise of their own runs.
@@ -132,7 +127,7 @@ class _Answers:
 
 
 def _verdict(expected: Expected, measured: PropertyValue | None, truth: PropertyValue | None) -> bool | None:
-    """Whether a value is within tolerance; what fell short on the way there, is not, and compares with nothing."""
+    """Whether a value is within tolerance: one that is not what it should be is not, and nothing compares with one."""
     if expected.tolerance is None:
         return None
     if measured is None or (measured.shortfall and expected.tolerance.is_relative):
@@ -146,10 +141,10 @@ def _together(*parts: float | None) -> float | None:
     return math.hypot(*known) if known else None
 
 
-def _published(element: str, name: PropertyName, expected: Expected) -> tuple[PublishedNumber, ...]:
+def _published(job: Job, expected: Expected) -> tuple[PublishedNumber, ...]:
     fields = set(PublishedNumber.model_fields)
     return tuple(
         PublishedNumber.model_validate(found.model_dump(include=fields))
-        for found in published_for(element, name, expected.name)
+        for found in published_for(job.element, job.name, expected.name)
         if found.unit == expected.unit
     )

@@ -372,7 +372,7 @@ def test_each_generation_has_properties_that_may_hold_it_back(tmp_path, campaign
     assert held["held_back"] == [row["name"] for row in summary["properties"] if row["ok"] is False]
     # The reference was measured once.
     questions = [read_json(path)["question"] for path in subject.directory.measurements.iterdir()]
-    assert sum(question["calculator"] == subject.level for question in questions) == 1
+    assert sum(question["calculators"] == [subject.level] for question in questions) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- rest

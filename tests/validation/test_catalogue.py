@@ -12,8 +12,9 @@ from alpot.config import PropertyName
 from alpot.validation.bench import Bench
 from alpot.validation.catalogue import CATALOGUE, number_of
 from alpot.validation.literature import literature
+from alpot.validation.measurement import Job, Measurement
 from alpot.validation.outcome import Outcome
-from alpot.validation.table import result_of
+from alpot.validation.table import results_of
 from alpot.validation.tolerances import expected_rows
 
 #: Of static crystals, each a matter of seconds with EMT.
@@ -52,7 +53,9 @@ def test_random_numbers_are_those_of_the_property(copper: Bench) -> None:
 @pytest.mark.parametrize("element", ["Al", "W", "Mg", "Si"])
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_failure_is_always_told(name: PropertyName, element: str) -> None:
-    result = result_of(name, f"some {element}", Outcome(error="the sky fell"), [], None, 1.0)
+    job = Job(name=name, elements=(element,))
+    failed = {Measurement(job=job, of="potential"): Outcome(error="the sky fell")}
+    (result,) = results_of([job], failed, 1.0)
     told = [row.error for row in result.rows] or list(result.remarks)
     assert told and set(told) == {"the sky fell"}
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from alpot.store.property_file import PropertyFile, PropertyResult
+from alpot.validation.measurement import Job, Measurement
 from alpot.validation.outcome import Outcome
 from alpot.validation.properties import PropertyValue
-from alpot.validation.table import result_of
+from alpot.validation.table import results_of
 
 
 def gave(value: float, noise: float | None = None, shortfall: str | None = None, *remarks: str) -> Outcome:
@@ -17,7 +18,12 @@ def gave(value: float, noise: float | None = None, shortfall: str | None = None,
 
 
 def result(potential: Outcome, members: list[Outcome], reference: Outcome | None, calibration: float = 1.0):
-    return result_of("vacancy", "fcc Al", potential, members, reference, calibration)
+    job = Job(name="vacancy", elements=("Al",))
+    outcomes = {Measurement(job=job, of="potential", member=n): o for n, o in enumerate([potential, *members], -1)}
+    if reference is not None:
+        outcomes[Measurement(job=job, of="reference")] = reference
+    (found,) = results_of([job], outcomes, calibration)
+    return found
 
 
 def test_the_error_bar_is_what_the_members_differ_by_and_the_noise_of_both_runs() -> None:
