@@ -9,7 +9,9 @@ kind       spec
 explore    ``generation``: explore with this model; None: there is none yet, emit ``starts`` initial structures, and,
            if ``apart``, those whose labels are kept apart
 label      ``candidate``: id of the candidate
-score      ``generation``, ``candidates``: ids to be judged again by this model
+score      ``generation``, ``candidates``: ids to be judged by this model; ``waiting``: ids that it has judged, among
+           which they are to be ranked; ``labelling``: ids whose labels are being computed; ``labels``: keys of the
+           last labels that are not in a shard, ``unseen``: how many of them the model has not learned from
 train      ``generation``: the new one; ``parent``: the promoted one or None; ``shards``: files of labels to train on;
            ``labels``: keys of those that are not in a shard; ``audit_labels``: keys of labels for the audit that are
            not in a shard (to be compacted, never to be trained on); ``unseen``: how many labels are new;
@@ -156,7 +158,7 @@ class ScoreSummary(Summary):
     """What a newer model thinks of waiting candidates."""
 
     generation: int
-    scores: dict[str, float]
+    scores: dict[str, float] = Field(description="of those that were to be judged, and of those that wait beside them")
     certain: list[str] = Field(default_factory=list, description="ids that the model knows already; they are dropped")
 
 

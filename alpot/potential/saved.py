@@ -54,6 +54,7 @@ class Card:
         provenance: hash of the labels that it was trained on, and whatever else tells where it comes from.
         isolated_atoms: energy of the isolated atom by the reference method in eV, by element, as far as known; the
             zero of cohesive energies. The potential itself does not know it: it was not trained on isolated atoms.
+        cost_exponent: one of its labels costs as much as this power of the number of atoms.
     """
 
     elements: tuple[str, ...]
@@ -66,6 +67,7 @@ class Card:
     generation: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     isolated_atoms: dict[str, float] = field(default_factory=dict)
+    cost_exponent: float = 1.0
 
 
 def save_potential(folder: Path, ensemble: Ensemble, card: Card) -> None:

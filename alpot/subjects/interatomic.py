@@ -24,13 +24,13 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
-from alpot.exploration.uncertainty import force_deviation
+from alpot.exploration.selection import rank
+from alpot.exploration.uncertainty import urgency
 from alpot.potential.baseline import Baseline
-from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
 from alpot.potential.cross_validation import member_roles
 from alpot.potential.ensemble import Ensemble
-from alpot.potential.neighbors import NeighborSearch
+from alpot.potential.novelty import Information
 from alpot.potential.residuals import Residuals
 from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
@@ -51,11 +51,8 @@ from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.specimens import potential_identity
-from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
+from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact, cost_exponent
 from alpot.validation.suite import Specimen
-
-#: Waiting candidates that are evaluated together.
-_SCORED_FRAMES_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class InteratomicSubject:
             case Kind.LABEL:
                 return self._label(spec["candidate"])
             case Kind.SCORE:
-                return self._score(spec["generation"], spec["candidates"])
+                return self._score(spec)
             case Kind.TRAIN:
                 return self._train(assignment)
             case Kind.ASSESS:
@@ -151,11 +148,11 @@ class InteratomicSubject:
     def _explore(self, assignment: Assignment) -> dict[str, Any]:
         generation = assignment.spec["generation"]
         ensemble, card = self.potential(generation)
-        explorer = Explorer(ensemble, self.config.exploration, card.calibration)
+        explorer = Explorer(ensemble, self.config.exploration, card.force_bound)
         starts = partial(self._starts, self._rng(assignment), self.config.exploration.walkers_per_task)
         weights = sha256(self.directory.model_path(generation) / WEIGHTS)
         baseline = [] if ensemble.baseline is None else [ensemble.baseline.identity]
-        belongs_to = self._identity(assignment, weights, repr(card.calibration), *baseline)
+        belongs_to = self._identity(assignment, weights, repr(card.force_bound), *baseline)
         reports = list(explorer.run(starts, assignment.checkpoint, belongs_to))
         found = [item for number, report in enumerate(reports) for item in self._worth(report, number, generation)]
         return {
@@ -174,15 +171,17 @@ class InteratomicSubject:
 
     def _worth(self, report: WalkerReport, walker: int, generation: int) -> Iterator[_Found]:
         """The frames of one walker that may be worth a label."""
-        for snapshot, reason, audit in ((report.audit, "audit", True), (report.found, report.ending.value, False)):
+        rewound = "rewound" if report.ending is Ending.UNCERTAIN else report.ending.value
+        frames = [
+            (report.audit, "audit"),
+            *((snapshot, Ending.UNCERTAIN.value) for snapshot in report.found),
+            (report.rewound, rewound),
+        ]
+        for snapshot, reason in frames:
             if snapshot is not None:
-                score = self._urgency(snapshot.mean_error, snapshot.max_error)
-                yield _Found(snapshot.atoms, score, reason, audit, provenance_of(snapshot, walker, generation))
-
-    def _urgency(self, mean_error: float, max_error: float) -> float:
-        """Expected force error relative to what the user accepts; above 1 the frame is uncertain."""
-        limits = self.config.exploration
-        return max(mean_error / limits.mean_force_error, max_error / limits.max_force_error)
+                score = urgency(self.config.exploration, snapshot.mean_error, snapshot.max_error)
+                provenance = provenance_of(snapshot, walker, generation)
+                yield _Found(snapshot.atoms, score, reason, reason == "audit", provenance)
 
     def _candidates(self, task_id: str, found: list[_Found]) -> list[dict[str, Any]]:
         """Store frames, and describe what is then in the file: another attempt may have been first."""
@@ -216,27 +215,35 @@ class InteratomicSubject:
 
     # ------------------------------------------------------------------------------------------------ score
 
-    def _score(self, generation: int, candidates: list[str]) -> dict[str, Any]:
-        """Judge waiting candidates again.
+    def _score(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Rank candidates among all that wait, and tell which of them are known by now.
 
         A frame that was kept because its walker ran into a contact or blew up was certain when it was found; what is
         wrong came after it. So it stays, whatever the new model says of it.
         """
+        generation, judged = spec["generation"], spec["candidates"]
+        names = [*judged, *spec.get("waiting", [])]
+        frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
         ensemble, card = self.potential(generation)
         ensemble.baseline = None  # common to all members, it does not change how far they disagree
-        scores: dict[str, float] = {}
-        certain: list[str] = []
-        for begin in range(0, len(candidates), _SCORED_FRAMES_PER_BATCH):
-            names = candidates[begin : begin + _SCORED_FRAMES_PER_BATCH]
-            frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
-            batch = Batch.from_atoms(frames)
-            result = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
-            errors = np.split(card.calibration * force_deviation(result.forces), batch.offsets[1:-1])
-            for name, error, provenance in zip(names, errors, provenances, strict=True):
-                urgency = self._urgency(float(error.mean()), float(error.max()))
-                scores[name] = urgency if np.isfinite(urgency) else float(provenance["score"])
-                if urgency <= 1.0 and provenance["reason"] == Ending.UNCERTAIN:
-                    certain.append(name)
+        unseen = spec.get("labels", [])[-spec["unseen"] :] if spec.get("unseen") else []
+        unlearned = Dataset.read(self.directory, [], unseen).single
+        taken = [read_candidate(self.directory, name)[0] for name in spec.get("labelling", [])]
+        ranking = rank(
+            frames,
+            ensemble,
+            card.force_bound,
+            self.config.exploration,
+            information=Information.read(self.directory.model_path(generation), ensemble),
+            taken=[*(label.atoms for label in unlearned), *taken],
+            cost_exponent=card.cost_exponent,
+        )
+        certain = [
+            name
+            for name, provenance, urgency in zip(judged, provenances, ranking.urgencies, strict=False)
+            if urgency <= 1.0 and provenance["reason"] == Ending.UNCERTAIN
+        ]
+        scores = dict(zip(names, ranking.scores.tolist(), strict=True))
         return {"generation": generation, "scores": scores, "certain": certain}
 
     # ------------------------------------------------------------------------------------------------ train
@@ -330,7 +337,9 @@ class InteratomicSubject:
                 "labels_sha256": _hash_of(labels),
             },
             isolated_atoms=isolated,
+            cost_exponent=cost_exponent(labels),
         )
+        Information.of(result.ensemble, [label.atoms for label in labels]).write(folder)
         save_potential(folder, result.ensemble, card)
         return folder
 
