@@ -182,6 +182,15 @@ class TrainSummary(Summary):
     metrics: dict[str, Any] = Field(default_factory=dict)
 
 
+class Bound(Summary):
+    """With ``confidence``, an error of a force is at most slope × (deviation of the members + floor)."""
+
+    slope: NonNegative
+    floor: NonNegative = Field(description="eV/Å")
+    confidence: float
+    n_frames: int = Field(description="labels that it was learned from; 0 where it is assumed")
+
+
 class AssessSummary(Summary):
     """Whether a generation is better than the one it would replace."""
 
@@ -192,6 +201,13 @@ class AssessSummary(Summary):
     audit_labels: int = 0
     refused: dict[str, str] = Field(default_factory=dict, description="audit labels that are wrong: why, by key")
     calibration: float | None = None
+    force_bound: Bound | None = None
+    coverage: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="share of the atoms of new audit labels whose error the bound of the promoted generation held"
+    )
+    coverage_of: int | None = Field(None, description="that generation")
+    coverage_atoms: int = Field(0, description="atoms of these labels")
+    coverage_frames: int = Field(0, description="these labels")
     properties: list[dict[str, Any]] = Field(
         default_factory=list, description="rows of the table of physical properties, see ``PropertyRow``"
     )

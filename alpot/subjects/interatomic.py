@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 
 from alpot.campaign.subject import Assignment, Kind
 from alpot.config import Campaign
@@ -42,7 +43,7 @@ from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
 from alpot.store.labels import Label, label_key
 from alpot.structures import draw_start, isolated_atom
-from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse, prospective_coverage
 from alpot.subjects.configuration_map import known_labels
 from alpot.subjects.discovery import provenance_of
 from alpot.subjects.generation_properties import lost_properties, measure_generation
@@ -356,16 +357,22 @@ class InteratomicSubject:
         refused |= data.beyond(Residuals.below(ensemble.baseline), without={*spec["refused"], *refused})
         labels = data.labels(without={*spec["refused"], *refused})
         errors = audit_errors(ensemble, labels)
+        before = errors if incumbent in (None, generation) else audit_errors(judge[0], labels)
+        arrived = [label.key for label in data.labels(without=spec["refused"])]
+        new = frozenset(arrived[max(len(arrived) - spec["unseen"], 0) :])
+        is_new = np.array([label.key in new for label in labels], dtype=bool)
+        coverage = {} if incumbent is None else _coverage(incumbent, before, is_new, judge[1])
         if not errors.is_finite:
-            return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
+            worthless = {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
+            return worthless | coverage
         # Those that were still being computed when the training began are known now.
         isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
-        self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
+        card = self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
         known = known_labels(self.directory, spec, refused)
         write_assessment_file(self.directory, portrait(generation, ensemble, labels, errors, known))
         promote = True
         if incumbent not in (None, generation):
-            promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
+            promote = not is_worse(errors, before)
         properties = self._properties(generation, final=spec["final"])
         held_back = []
         if self.config.assessment.hold_back and promote and incumbent not in (None, generation):
@@ -379,15 +386,25 @@ class InteratomicSubject:
             "audit_labels": len(labels),
             "refused": refused,
             "calibration": errors.calibration,
+            "force_bound": asdict(card.force_bound),
             "properties": properties,
+            **coverage,
         }
 
-    def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> None:
+    def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> Card:
         """Write what was measured onto the generation's card."""
         measured = {"audit_force": errors.force, "audit_energy": errors.energy}
         known = {name: value for name, value in measured.items() if value is not None}
-        changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
+        confidence = self.config.exploration.confidence
+        changed = replace(
+            card,
+            errors={**card.errors, **known},
+            calibration=errors.calibration,
+            force_bound=errors.force_bound(confidence),
+            energy_bound=errors.energy_bound(confidence),
+        )
         save_potential(self.directory.model_path(generation), ensemble, changed)
+        return changed
 
     def _properties(self, generation: int, *, final: bool) -> list[dict[str, Any]]:
         """Rows of the table of properties; at the end, of all that are asked for."""
@@ -410,6 +427,15 @@ def device_of(config: Campaign) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
+
+
+def _coverage(generation: int, errors: AuditErrors, is_new: NDArray[np.bool_], card: Card) -> dict[str, int | float]:
+    """How often the bound that walkers stop at held on the labels that came since; nothing without any."""
+    found = prospective_coverage(errors, is_new, card.force_bound)
+    if found is None:
+        return {}
+    known = {"coverage": found.share, "coverage_atoms": found.n_atoms, "coverage_frames": found.n_frames}
+    return known | {"coverage_of": generation}
 
 
 def _hash_of(labels: list[Label]) -> str:
