@@ -48,7 +48,7 @@ from alpot.subjects.configuration_map import known_labels
 from alpot.subjects.discovery import provenance_of
 from alpot.subjects.generation_properties import lost_properties, measure_generation
 from alpot.subjects.isolated_atoms import isolated_energies
-from alpot.subjects.label_task import Method, make_label, read_candidate
+from alpot.subjects.label_task import Method, make_label, read_candidate, read_candidates
 from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.specimens import potential_identity
@@ -223,29 +223,31 @@ class InteratomicSubject:
         wrong came after it. So it stays, whatever the new model says of it.
         """
         generation, judged = spec["generation"], spec["candidates"]
-        names = [*judged, *spec.get("waiting", [])]
-        frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
+        there = read_candidates(self.directory, [*judged, *spec.get("waiting", [])])
+        if not there:
+            return {"generation": generation, "scores": {}}
+        frames, provenances = zip(*there.values(), strict=True)
         ensemble, card = self.potential(generation)
         ensemble.baseline = None  # common to all members, it does not change how far they disagree
         unseen = spec.get("labels", [])[-spec["unseen"] :] if spec.get("unseen") else []
         unlearned = Dataset.read(self.directory, [], unseen).single
-        taken = [read_candidate(self.directory, name)[0] for name in spec.get("labelling", [])]
+        taken = read_candidates(self.directory, spec.get("labelling", [])).values()
         ranking = rank(
             frames,
             ensemble,
             card.force_bound,
             self.config.exploration,
             information=Information.read(self.directory.model_path(generation), ensemble),
-            taken=[*(label.atoms for label in unlearned), *taken],
+            taken=[*(label.atoms for label in unlearned), *(atoms for atoms, _ in taken)],
             cost_exponent=card.cost_exponent,
         )
-        certain = [
+        known = {
             name
-            for name, provenance, urgency in zip(judged, provenances, ranking.urgencies, strict=False)
+            for name, provenance, urgency in zip(there, provenances, ranking.urgencies, strict=True)
             if urgency <= 1.0 and provenance["reason"] == Ending.UNCERTAIN
-        ]
-        scores = dict(zip(names, ranking.scores.tolist(), strict=True))
-        return {"generation": generation, "scores": scores, "certain": certain}
+        }
+        scores = dict(zip(there, ranking.scores.tolist(), strict=True))
+        return {"generation": generation, "scores": scores, "certain": [name for name in judged if name in known]}
 
     # ------------------------------------------------------------------------------------------------ train
 
