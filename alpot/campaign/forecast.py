@@ -68,10 +68,15 @@ class Forecast:
     low: float | None
     high: float | None
 
+    @property
+    def values(self) -> tuple[float | None, float | None, float | None]:
+        """``expected``, ``low``, ``high``."""
+        return self.expected, self.low, self.high
+
     def map(self, slope: float, offset: float) -> Forecast:
         """The same in another count, ``offset + slope × labels``."""
-        ends = (None if n is None else offset + slope * n for n in (self.expected, self.low, self.high))
-        return Forecast(**dict(zip(("expected", "low", "high"), ends, strict=True)))
+        expected, low, high = (None if n is None else offset + slope * n for n in self.values)
+        return Forecast(expected=expected, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -267,7 +267,7 @@ def _target_met(state: State, settings: PolicySettings) -> Ending | None:
             return None
         words = f"the force error on audit labels is at most {settings.force_error} eV/Å"
         if state.assessment is not None and state.assessment.force_error_high is not None:
-            words += f" with {settings.confidence:.0%} confidence"
+            words += f" with {100 * settings.confidence:g} % confidence"
         rules.append("force_error")
         reasons.append(words)
     if settings.good_generations is not None:
@@ -286,32 +286,24 @@ def _is_accurate(state: State, settings: PolicySettings) -> bool:
     return found.audit_labels >= settings.audit_labels and error <= settings.force_error
 
 
-def forecast(state: State, settings: PolicySettings) -> Forecast | None:
-    """Labels to train on that the target of the force error will take; None as long as nothing can be said."""
-    curve, found = state.learning_curve, state.assessment
-    if curve is None or settings.force_error is None or found is None or found.force_error is None:
-        return None
-    noise = audit_noise(found.force_error, found.force_error_high, settings.confidence)
-    return curve.forecast(settings.force_error, settings.confidence, noise)
-
-
 def _given_up(state: State, settings: PolicySettings) -> Ending | None:
     """The target is out of reach of the budget by far, and by enough generations to know."""
     curve, found = state.learning_curve, state.assessment
-    if settings.out_of_reach is None or curve is None or found is None or found.audit_labels < settings.audit_labels:
+    if settings.out_of_reach is None or settings.force_error is None or _is_accurate(state, settings):
         return None
-    if curve.points < _FORECAST_POINTS or curve.last < _FORECAST_SPAN * curve.first or _is_accurate(state, settings):
+    if curve is None or found is None or found.force_error is None or found.audit_labels < settings.audit_labels:
         return None
-    labels = forecast(state, settings)
-    if labels is None:
+    if curve.points < _FORECAST_POINTS or curve.last < _FORECAST_SPAN * curve.first:
         return None
-    needed = curve.in_calculations(labels)
+    noise = audit_noise(found.force_error, found.force_error_high, settings.confidence)
+    needed = curve.in_calculations(curve.forecast(settings.force_error, settings.confidence, noise))
     if needed.low is not None and needed.low <= settings.out_of_reach * settings.max_labels:
         return None
+    falls = f"falls as their number to the power −{curve.exponent:.2f}"
     reason = (
         f"the target is out of reach: the force error, {found.force_error:.3g} eV/Å with {curve.last:,} labels to train"
-        f" on, falls as their number to the power −{curve.exponent:.2f}; {settings.force_error:g} eV/Å would take"
-        f" {_needed(needed, settings.confidence)} calculations, and the budget is {settings.max_labels:,}"
+        f" on, {falls if curve.exponent >= 0.005 else 'does not fall with their number'}; {settings.force_error:g} eV/Å"
+        f" would take {_needed(needed, settings.confidence)} calculations, and the budget is {settings.max_labels:,}"
     )
     return Ending("out_of_reach", _limits(settings, "out_of_reach"), reason)
 
@@ -319,9 +311,9 @@ def _given_up(state: State, settings: PolicySettings) -> Ending | None:
 def _needed(needed: Forecast, confidence: float) -> str:
     if needed.low is None:
         return "more than any number of"
-    most = "no limit" if needed.high is None else f"{needed.high:,.0f}"
-    about = "" if needed.expected is None else f"about {needed.expected:,.0f} "
-    return f"{about}({needed.low:,.0f} to {most}, {confidence:.0%} confidence)"
+    expected, low, high = (None if n is None else f"{float(f'{n:.2g}'):,.0f}" for n in needed.values)
+    about = "" if expected is None else f"about {expected} "
+    return f"{about}({low} {'or more' if high is None else f'to {high}'}, {100 * confidence:g} % confidence)"
 
 
 def _counted(reasons: Counter[Any]) -> str:
