@@ -4,11 +4,12 @@ The error of a potential on structures that it was not trained on falls as a pow
 
     ε(n) = a n^(−b),     ln ε = α − b ln n,
 
-over decades, with b between 0.1 and 0.5: J. Hestness et al., arXiv:1712.00409 (2017), for neural networks at large;
-F. A. Faber et al., J. Chem. Phys. 148, 241717 (2018), and B. Huang and O. A. von Lilienfeld, J. Chem. Phys. 145, 161102
-(2016), for energies and forces of atoms. There may be a floor that the error does not fall below (of the network's
-size, of noise in the labels). A campaign has a dozen points with a scatter of several percent, from which a floor and
-an exponent cannot be told apart; so none is fitted, and a forecast beyond the labels at hand is on the bright side.
+over decades: J. Hestness et al., arXiv:1712.00409 (2017), for neural networks at large; F. A. Faber et al., J. Chem.
+Phys. 148, 241717 (2018), and B. Huang and O. A. von Lilienfeld, J. Chem. Phys. 145, 161102 (2016), for atoms. The
+exponent of the README's quickstart, of one material, is about 1. There may be a floor that the error does not fall
+below (of the network's size, of noise in the labels). A campaign has a dozen points with a scatter of several percent,
+from which a floor and an exponent cannot be told apart; so none is fitted, and a forecast far beyond the labels at hand
+is on the bright side.
 
 The fit is a weighted least squares of ln ε over ln n within the last decade of labels: what comes before is often
 flat, where there are too few labels to learn from. Its interval for the labels to the target is that of E. C. Fieller,

@@ -64,7 +64,7 @@ class PolicySettings:
     force_error: float | None = None
     audit_labels: int = 2
     confidence: float = 0.9
-    out_of_reach: float | None = None
+    out_of_reach: float = 0.0
     quiet_time: float | None = None
     good_generations: int | None = None
     isolated_atoms: bool = False
@@ -289,7 +289,7 @@ def _is_accurate(state: State, settings: PolicySettings) -> bool:
 def _given_up(state: State, settings: PolicySettings) -> Ending | None:
     """The target is out of reach of the budget by far, and by enough generations to know."""
     curve, found = state.learning_curve, state.assessment
-    if settings.out_of_reach is None or settings.force_error is None or _is_accurate(state, settings):
+    if not settings.out_of_reach or settings.force_error is None or _is_accurate(state, settings):
         return None
     if curve is None or found is None or found.force_error is None or found.audit_labels < settings.audit_labels:
         return None

@@ -18,16 +18,17 @@ class Stopping(Table):
         " is no larger. With good_generations as well, the target is both together",
     )
     confidence: float = Field(
-        0.9, ge=0.5, lt=1, description="that the error is below its upper limit; also that of the forecast's interval"
+        0.9, gt=0.5, lt=1, description="that the error is below its upper limit; also that of the forecast's interval"
     )
     audit_labels: int = Field(20, ge=2, description="audit labels needed before the target counts as met")
     quiet_time: Positive | None = Field(
         None, description="stop when the promoted generation found nothing uncertain in this many simulated ps"
     )
-    out_of_reach: Positive | None = Field(
+    out_of_reach: float = Field(
         10.0,
-        description="stop when even the optimistic end of the forecast asks for this many times max_labels to meet the"
-        " target force_error; None: never",
+        ge=0,
+        description="stop when even the optimistic end of the forecast asks for more than this many times max_labels to"
+        " meet the target force_error; 0: never",
     )
     good_generations: int | None = Field(
         None,

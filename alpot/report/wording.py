@@ -69,7 +69,7 @@ def outlook_words(outlook: Outlook) -> str:
     if outlook.force_error_high is not None:
         text += f" (at most {milli(outlook.force_error_high)} with {100 * outlook.confidence:g} % confidence)"
     if outlook.exponent is not None and outlook.exponent_std is not None:
-        text += f", falls as labels^{signed(-outlook.exponent, '.2f')} ± {outlook.exponent_std:.2f}"
+        text += f", ∝ labels^{signed(-outlook.exponent, '.2f')} ± {outlook.exponent_std:.2f}"
     if outlook.target is None:
         return text
     text += f" · target {milli(outlook.target)}"

@@ -440,7 +440,7 @@ def test_a_target_far_out_of_reach_ends_the_campaign_and_says_why():
     assert "0.01 eV/Å would take about" in reason and reason.endswith("and the budget is 1,000")
     ending = Ending(**event.payload)
     assert not is_lifted(ending, settings(**FAR))
-    for change in ({"max_labels": 5000}, {"force_error": 0.05}, {"out_of_reach": None}):
+    for change in ({"max_labels": 5000}, {"force_error": 0.05}, {"out_of_reach": 0.0}):
         assert is_lifted(ending, settings(**(FAR | change)))
 
 
@@ -453,7 +453,7 @@ def test_an_error_that_does_not_fall_is_told_as_such():
 @pytest.mark.parametrize(
     ("known", "changes"),
     [
-        (learning(0.25), {"out_of_reach": None}),
+        (learning(0.25), {"out_of_reach": 0.0}),
         (learning(0.25), {"force_error": None}),
         (learning(0.25), {"max_labels": 200_000}),  # ten times that is within the interval
         (learning(0.25, scatter=0.3), {}),  # anything is possible

@@ -33,7 +33,7 @@ def test_the_words_tell_the_error_and_what_the_target_takes():
     assert needed.low < needed.expected < needed.high
     low, expected, high = (f"{float(f'{n:.2g}'):,.0f}" for n in (needed.low, needed.expected, needed.high))
     assert outlook_words(outlook) == (
-        f"31 meV/Å (at most 33 with 90 % confidence), falls as labels^−{outlook.exponent:.2f} ±"
+        f"31 meV/Å (at most 33 with 90 % confidence), ∝ labels^−{outlook.exponent:.2f} ±"
         f" {outlook.exponent_std:.2f} · target 25 takes about {expected} ({low} to {high}) of 700"
         " calculations"
     )
