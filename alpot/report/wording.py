@@ -77,7 +77,8 @@ def outlook_words(outlook: Outlook) -> str:
         return text
     needed = outlook.calculations
     if outlook.force_error <= outlook.target:
-        return f"{text} met, as far as it can be measured"
+        is_sure = (outlook.force_error_high or outlook.force_error) <= outlook.target
+        return f"{text} met" if is_sure else f"{text} met, but not yet with that confidence"
     if needed.low is None:
         return f"{text} is not met with any number of calculations"
     about = "" if needed.expected is None else f"about {_rounded(needed.expected)} "

@@ -43,7 +43,8 @@ def test_the_words_tell_the_error_and_what_the_target_takes():
     ("state", "target", "end"),
     [
         (known(1), 0.025, "with 90 % confidence) · target 25"),
-        (known(), 0.035, "target 35 met, as far as it can be measured"),
+        (known(), 0.035, "target 35 met"),
+        (known(), 0.032, "target 32 met, but not yet with that confidence"),
         (known(3, 0.0), 0.0001, "or more) of 5,000 calculations"),
     ],
 )
