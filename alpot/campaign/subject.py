@@ -197,6 +197,9 @@ class AssessSummary(Summary):
     generation: int
     promote: bool
     force_error: float | None = Field(None, description="root-mean-square error on audit labels in eV/Å")
+    force_error_high: float | None = Field(
+        None, description="what it is at most with the confidence that was asked for; older ledgers do not say"
+    )
     energy_error: float | None = Field(None, description="root-mean-square error on audit labels in eV/atom")
     audit_labels: int = 0
     refused: dict[str, str] = Field(default_factory=dict, description="audit labels that are wrong: why, by key")

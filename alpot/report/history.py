@@ -51,6 +51,7 @@ class Generation(BaseModel):
             ``validate_*`` and ``test_*``, as far as recorded.
         audit_labels: audit labels that it was measured on; None as long as it was not.
         audit_force: root-mean-square force error on audit labels in eV/Å.
+        audit_force_high: what that is at most with the confidence that was asked for, in eV/Å.
         audit_energy: root-mean-square energy error on audit labels in eV/atom.
         calibration: factor from the members' deviation to the expected force error.
         promoted: whether it was good enough to explore with; None as long as this is not known.
@@ -70,6 +71,7 @@ class Generation(BaseModel):
     errors: dict[str, float] = {}
     audit_labels: int | None = None
     audit_force: float | None = None
+    audit_force_high: float | None = None
     audit_energy: float | None = None
     calibration: float | None = None
     promoted: bool | None = None
@@ -304,6 +306,7 @@ class History:
             update={
                 "audit_labels": summary.audit_labels,
                 "audit_force": summary.force_error,
+                "audit_force_high": summary.force_error_high,
                 "audit_energy": summary.energy_error,
                 "calibration": summary.calibration,
                 # The final assessment of the promoted one says nothing new about its promotion.

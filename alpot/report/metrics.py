@@ -45,7 +45,7 @@ def property_files(found: PropertyFile) -> dict[str, str]:
 _GENERATION_TITLES = (
     *("generation", "labels", "promoted", "elapsed_s", "training_s", "core_hours", "epochs"),
     "audit_labels",
-    *("audit_force_eV/A", "audit_energy_eV/atom", "calibration"),
+    *("audit_force_eV/A", "audit_force_high_eV/A", "audit_energy_eV/atom", "calibration"),
     *(f"{name}_{_UNITS[name.split('_')[1]]}" for name in ERRORS),
 )
 
@@ -53,7 +53,8 @@ _GENERATION_TITLES = (
 def _generation_row(generation: Generation) -> tuple[object, ...]:
     g = generation
     known = (g.number, g.labels, g.promoted, g.elapsed_s, g.seconds, g.core_hours, g.epochs, g.audit_labels)
-    return (*known, g.audit_force, g.audit_energy, g.calibration, *(g.errors.get(name) for name in ERRORS))
+    audit = (g.audit_force, g.audit_force_high, g.audit_energy)
+    return (*known, *audit, g.calibration, *(g.errors.get(name) for name in ERRORS))
 
 
 _PROPERTY_TITLES = (

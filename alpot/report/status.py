@@ -20,6 +20,7 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.report.costs import Prediction
 from alpot.report.history import Failure, Generation, History
+from alpot.report.outlook import Outlook, outlook_of
 from alpot.report.spending import Spending
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
@@ -153,6 +154,7 @@ class Status(Part):
         generations: in order.
         promoted: the generation to use.
         potential: its folder.
+        outlook: how the force error falls with the number of labels; None as long as that is not known.
         labels: the reference calculations.
         costs: what they have cost, and will cost.
         spending: what they have cost by the reason of their candidates.
@@ -182,6 +184,7 @@ class Status(Part):
     generations: tuple[Generation, ...]
     promoted: int | None
     potential: str | None
+    outlook: Outlook | None
     labels: Labels
     costs: Spent
     spending: dict[str, Spending]
@@ -242,6 +245,7 @@ def describe(
         generations=tuple(history.generations.values()),
         promoted=state.promoted,
         potential=potential,
+        outlook=outlook_of(config.stopping, state),
         labels=_labels(config, state, history, only_labels),
         costs=_costs(config, state, history, only_labels),
         spending={reason: spent.model_copy() for reason, spent in history.spending.items()},

@@ -27,6 +27,7 @@ from alpot.report.wording import (
     generation_of,
     mark_of,
     milli,
+    outlook_words,
     picoseconds,
     printable,
     published_of,
@@ -237,6 +238,7 @@ def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
     given_up = f"; {status.given_up} of {status.max_failures} given up" if status.given_up else ""
     facts = [
         ("", " · ".join(f"{count:,} {name}" for name, count in sorts.items())),
+        ("Force error", outlook_words(status.outlook) if status.outlook else ""),
         ("Cost", spent_on(status.costs)),
         ("To come", to_come(status.costs.prediction) if status.costs.prediction else ""),
         ("Rejected", counted(labels.rejected)),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from alpot.report.costs import Prediction
+from alpot.report.outlook import Outlook
 from alpot.report.status import Spent, Status
 from alpot.store.property_file import PropertyRow, PublishedNumber
 
@@ -60,6 +61,34 @@ def to_come(prediction: Prediction) -> str:
     if wall is None or prediction.workers is None:
         return text
     return f"{text} · {duration(3600 * wall.expected)} on {plural(prediction.workers, 'worker')} at least"
+
+
+def outlook_words(outlook: Outlook) -> str:
+    """The force error, and what the target will take."""
+    text = f"{milli(outlook.force_error)} meV/Å"
+    if outlook.force_error_high is not None:
+        text += f" (at most {milli(outlook.force_error_high)} with {100 * outlook.confidence:g} % confidence)"
+    if outlook.exponent is not None and outlook.exponent_std is not None:
+        text += f", ∝ labels^{signed(-outlook.exponent, '.2f')} ± {outlook.exponent_std:.2f}"
+    if outlook.target is None:
+        return text
+    text += f" · target {milli(outlook.target)}"
+    if outlook.exponent is None:
+        return text
+    needed = outlook.calculations
+    if outlook.force_error <= outlook.target:
+        is_sure = (outlook.force_error_high or outlook.force_error) <= outlook.target
+        return f"{text} met" if is_sure else f"{text} met, but not yet with that confidence"
+    if needed.low is None:
+        return f"{text} is not met with any number of calculations"
+    about = "" if needed.expected is None else f"about {_rounded(needed.expected)} "
+    most = f" to {_rounded(needed.high)}" if needed.high is not None else " or more"
+    return f"{text} takes {about}({_rounded(needed.low)}{most}) of {outlook.budget:,} calculations"
+
+
+def _rounded(count: float) -> str:
+    """A number that is not known any better than to two digits."""
+    return f"{float(f'{count:.2g}'):,.0f}"
 
 
 def energies_of(isolated_atoms: Mapping[str, float]) -> str:

@@ -384,6 +384,7 @@ class InteratomicSubject:
             "promote": promote and not held_back,
             "held_back": held_back,
             "force_error": errors.force,
+            "force_error_high": errors.force_high(self.config.stopping.confidence),
             "energy_error": errors.energy,
             "audit_labels": len(labels),
             "refused": refused,

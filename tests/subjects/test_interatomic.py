@@ -329,6 +329,7 @@ def test_what_was_measured_is_on_the_card(trained):
     summary = do(trained, "assess", spec)
     _, card = load_potential(trained.directory.model_path(1))
     assert card.errors["audit_force"] == summary["force_error"] > 0
+    assert summary["force_error_high"] > summary["force_error"]
     assert card.errors["audit_energy"] == summary["energy_error"] > 0
     assert card.calibration == summary["calibration"] >= 1
     assert summary["audit_labels"] == 4 and summary["properties"] == []
@@ -362,7 +363,8 @@ def test_the_bound_is_tested_with_labels_that_came_after_it(trained):
 
 def test_without_audit_labels_a_generation_is_promoted(trained):
     summary = do(trained, "assess", assess_spec(2, incumbent=1))
-    assert summary["promote"] and summary["force_error"] is None and summary["calibration"] == 1.0
+    assert summary["promote"] and summary["force_error"] is summary["force_error_high"] is None
+    assert summary["calibration"] == 1.0
 
 
 def test_the_last_assessment_evaluates_properties(trained):

@@ -10,9 +10,10 @@ from alpot.report.figures import SERIES, Figure, axis, band, cards, line, log_ax
 from alpot.report.history import Generation
 from alpot.report.intervals import Interval, rms_interval
 from alpot.report.markup import Markup, element, join, note, row, section, table
+from alpot.report.outlook import Outlook
 from alpot.report.page.material import Epoch, Material
 from alpot.report.tables import GENERATION_COLUMNS, generation_cells
-from alpot.report.wording import NOTHING, milli, plural
+from alpot.report.wording import NOTHING, milli, outlook_words, plural
 from alpot.store.assessment_file import AssessmentFile, AuditFrame, SigmaBin
 
 _POINTS = 200
@@ -28,7 +29,7 @@ def quality(material: Material) -> Markup:
         nothing = element("p", "Nothing was trained so far.", class_="soft")
         return section("How good is the potential?", nothing, id_="quality")
     figures = (
-        error_figure(generations, material.config.stopping.force_error),
+        error_figure(generations, material.config.stopping.force_error, material.status.outlook),
         *(_parity_figures(assessment) if assessment else ()),
         _uncertainty_figure(assessment.sigma_bins, material.promoted) if assessment else None,
         learning_figure(material.learning_curve),
@@ -89,8 +90,16 @@ def _span(interval: Interval | None) -> str:
     return NOTHING if interval is None else f"{milli(interval.low)} to {milli(interval.high)}"
 
 
-def error_figure(generations: Sequence[Generation], target: float | None) -> Figure | None:
-    """Force errors against the number of labels; ``target`` in eV/Å is what the user asked for."""
+def error_figure(
+    generations: Sequence[Generation], target: float | None, outlook: Outlook | None = None
+) -> Figure | None:
+    """Force errors against the number of labels, and where they are heading.
+
+    Args:
+        generations: of the campaign.
+        target: what the user asked for, eV/Å.
+        outlook: the learning curve, if it is known.
+    """
     audit = [g for g in generations if g.audit_force is not None]
     if not audit:
         return None
@@ -104,8 +113,22 @@ def error_figure(generations: Sequence[Generation], target: float | None) -> Fig
     if tested:
         held_out = [1000 * g.errors["test_force"] for g in tested]
         traces.append(line([g.labels for g in tested], held_out, "the members' own test folds", SERIES[1]))
+    height = {}
+    limits = [g.audit_force_high for g in audit]
+    if any(limit is not None for limit in limits):
+        above = [0.0 if limit is None else 1000 * limit - error for limit, error in zip(limits, errors, strict=True)]
+        traces[0]["error_y"] = {"type": "data", "symmetric": False, "array": above, "arrayminus": [0.0] * len(above)}
+    ahead = outlook.curve if outlook else ()
+    if ahead:
+        at = [point.labels for point in ahead]
+        traces += band(at, [1000 * point.low for point in ahead], [1000 * point.high for point in ahead], SERIES[3])
+        traces.append(line(at, [1000 * point.expected for point in ahead], "learning curve", SERIES[3]))
+        # Where little is known, the band is far higher than what is of interest.
+        height = {
+            "range": [0.0, 1.2 * max(*errors, 1000 * (target or 0.0), *(1000 * (limit or 0.0) for limit in limits))]
+        }
     if target is not None:
-        ends = sorted({labels[0], labels[-1]})
+        ends = sorted({labels[0], labels[-1], *(point.labels for point in ahead[-1:])})
         style = {"dash": "dash", "width": 1.5}
         wanted = [1000 * target] * len(ends)
         traces.append(line(ends, wanted, "target", SERIES[2], line=style, mode="lines+markers", marker={"size": 1}))
@@ -118,8 +141,12 @@ def error_figure(generations: Sequence[Generation], target: float | None) -> Fig
         title="Force error",
         description=f"Force error on audit labels against the number of labels trained on: {last}.",
         traces=traces,
-        layout={"xaxis": axis("labels to train on"), "yaxis": axis("force error (meV/Å)", rangemode="tozero")},
+        layout={
+            "xaxis": axis("labels to train on"),
+            "yaxis": axis("force error (meV/Å)", rangemode="tozero", **height),
+        },
         numbers=table("Force error by generation", columns, rows),
+        note=f"{outlook_words(outlook)}." if outlook else "",
     )
 
 
