@@ -94,6 +94,9 @@ class Story(FakeSubject):
             {"property": "vacancy", "system": "fcc Al", "name": "vacancy", "unit": "eV", "error": "did not relax"},
         ]
         summary |= {"force_error": error, "energy_error": error / 20, "calibration": 1.4}
+        summary |= {"force_bound": {"slope": 2.5, "floor": 0.012, "confidence": 0.9, "n_frames": 24}}
+        if spec["incumbent"] is not None:
+            summary |= {"coverage": 0.875, "coverage_of": spec["incumbent"], "coverage_atoms": 64, "coverage_frames": 2}
         return summary | {"properties": rows if spec["final"] else []}
 
 
