@@ -56,7 +56,7 @@ GENERATION_COLUMNS = (
 )
 PROPERTY_COLUMNS = ("property", "potential", "reference", "difference", "tolerance", "")
 #: Those that a terminal has room for.
-_ON_TERMINAL = (0, 1, 2, 3, 4, 7, 9)
+_ON_TERMINAL = (0, 1, 2, 3, 4, 9)
 _FOLDS_WIDTH = 14
 _MARKS = {"✓": "green", "✗": "red"}
 _PANEL_WIDTH = 110

@@ -249,7 +249,7 @@ def _uncertainty_figure(
     bound = generation.bound if generation else None
     remark = "Each point stands for atoms of similar deviation, and is the root mean square of both."
     if bound is not None:
-        along = np.geomspace(*ends, _BOUND_POINTS)
+        along = np.geomspace(ends[0], ends[1], _BOUND_POINTS)
         above = (bound.slope * (along + 1000 * bound.floor)).tolist()
         name = f"{100 * bound.confidence:.0f} % bound: {bound_of(bound)}"
         traces.insert(1, line(along.tolist(), above, name, SERIES[1]))
