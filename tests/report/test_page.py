@@ -264,7 +264,7 @@ def test_a_single_generation_is_a_figure():
 def test_errors_against_the_bound_of_the_generation_and_how_often_it_held(make):
     controller = make("Portrayed")
     controller.run()
-    found, page = report(controller.directory)
+    _, page = report(controller.directory)
     (figure,) = [figure for figure in page.figures if figure["name"] == "Error against uncertainty"]
     (drawn,) = [trace for trace in figure["data"] if trace["name"] == "90 % bound: 2.50 × (σ + 12 meV/Å)"]
     # In meV/Å, along a line that the floor bends.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from alpot.campaign.subject import Bound
 from alpot.report.coverage import Coverage, pooled
 from alpot.report.figures import SERIES, Figure, axis, band, cards, line, log_axis, packed, points, shown, thinned
 from alpot.report.history import Generation
@@ -247,13 +249,16 @@ def _uncertainty_figure(
         line(sigma, error, "atoms by σ", SERIES[0], mode="markers", marker=marker, text=text),
     ]
     bound = generation.bound if generation else None
-    remark = "Each point stands for atoms of similar deviation, and is the root mean square of both."
-    if bound is not None:
-        along = np.geomspace(ends[0], ends[1], _BOUND_POINTS)
-        above = (bound.slope * (along + 1000 * bound.floor)).tolist()
-        name = f"{100 * bound.confidence:.0f} % bound: {bound_of(bound)}"
-        traces.insert(1, line(along.tolist(), above, name, SERIES[1]))
-        remark += f" Errors of single atoms are {promise_of(bound)}."
+    remark = "Each point stands for atoms of similar deviation; full ones are the root mean square of their errors."
+    drawn = list(error)
+    if bound is not None and bound.slope > 0:
+        added = list(_bound_traces(known, bound, ends))
+        traces += added
+        drawn += [value for trace in added for value in trace["y"]]
+        remark += (
+            f" {100 * bound.confidence:.0f} % of errors lie below the hollow ones, which belong on the line: errors are"
+            f" {promise_of(bound)}."
+        )
     if coverage is not None:
         remark += f" Bounds held for {held_of(coverage)}."
     rows = (row((f"{s:.3g}", f"{e:.3g}", f"{n:,}")) for s, e, n in zip(sigma, error, counts, strict=True))
@@ -266,8 +271,21 @@ def _uncertainty_figure(
         traces=traces,
         layout={
             "xaxis": log_axis("deviation of the members, σ (meV/Å)", sigma),
-            "yaxis": log_axis("force error (meV/Å)", error),
+            "yaxis": log_axis("force error (meV/Å)", drawn),
         },
         numbers=table("Error by uncertainty", (("σ", "meV/Å"), ("error", "meV/Å"), ("atoms", "")), rows),
         note=remark,
     )
+
+
+def _bound_traces(bins: Sequence[SigmaBin], bound: Bound, ends: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """The bound from one σ to another, both in meV/Å, and where it should be by the errors of each bin."""
+    along = np.geomspace(ends[0], ends[1], _BOUND_POINTS)
+    above = bound.slope * (along + 1000 * bound.floor)
+    share = f"{100 * bound.confidence:.0f} %"
+    yield line(along.tolist(), above.tolist(), f"{share} bound: {bound_of(bound)}", SERIES[1])
+    found = [(1000 * entry.sigma, 1000 * entry.error_quantile) for entry in bins if entry.error_quantile]
+    if found:
+        sigma, error = zip(*found, strict=True)
+        hollow = {"size": 9, "symbol": "circle-open", "color": SERIES[1]}
+        yield line(sigma, error, f"{share} of atoms by σ", SERIES[1], mode="markers", marker=hollow)
