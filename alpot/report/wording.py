@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from alpot.campaign.subject import Bound
 from alpot.report.costs import Prediction
+from alpot.report.coverage import Coverage
 from alpot.report.outlook import Outlook
 from alpot.report.status import Spent, Status
 from alpot.store.property_file import PropertyRow, PublishedNumber
@@ -101,6 +103,25 @@ def milli(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{1000 * value:.3g}" if value < 0.9995 else f"{1000 * value:,.0f}"
+
+
+def bound_of(bound: Bound) -> str:
+    """How a bound on force errors follows from the members' deviation σ, in meV/Å."""
+    return f"{bound.slope:.2f} × (σ + {milli(bound.floor)} meV/Å)" if bound.floor else f"{bound.slope:.2f} σ"
+
+
+def promise_of(bound: Bound) -> str:
+    """What a bound on force errors says, and where it comes from."""
+    origin = f"learned from {plural(bound.n_frames, 'audit label')}"
+    if not bound.n_frames:
+        origin = "assumed: there are too few audit labels to learn it"
+    return f"at most {bound_of(bound)} with {100 * bound.confidence:.0f} % confidence, {origin}"
+
+
+def held_of(coverage: Coverage) -> str:
+    """How often bounds held."""
+    of = f"{plural(coverage.atoms, 'atom')} in {plural(coverage.frames, 'audit label')} that came later"
+    return f"{100 * coverage.share:.0f} % of {of}"
 
 
 def picoseconds(time_ps: float) -> str:

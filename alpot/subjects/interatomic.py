@@ -371,7 +371,8 @@ class InteratomicSubject:
         isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
         card = self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
         known = known_labels(self.directory, spec, refused)
-        write_assessment_file(self.directory, portrait(generation, ensemble, labels, errors, known))
+        seen = portrait(generation, ensemble, labels, errors, known, card.force_bound.confidence)
+        write_assessment_file(self.directory, seen)
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, before)

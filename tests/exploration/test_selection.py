@@ -48,9 +48,7 @@ def test_what_is_being_labelled_counts_as_known(ensemble, frames):
 def test_labels_that_were_trained_on_leave_less_to_learn(ensemble, frames):
     """The more labels of a kind, the smaller the variance: as 1/n for n equal ones."""
     layers = last_layers(ensemble, frames[:1])
-    few, many = (
-        np.square(Information.of(ensemble, [frames[0]] * count).whitened(layers)).sum() for count in (10, 100)
-    )
+    few, many = (np.square(Information.of(ensemble, [frames[0]] * count).whitened(layers)).sum() for count in (10, 100))
     assert many / few == pytest.approx(0.1)
     assert few <= len(frames[0]) / 10  # an atom has a variance of 1 at most after its own label, of 1/10 after ten
 

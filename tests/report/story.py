@@ -95,6 +95,9 @@ class Story(FakeSubject):
         ]
         summary |= {"force_error": error, "force_error_high": 1.15 * error}
         summary |= {"energy_error": error / 20, "calibration": 1.4}
+        summary |= {"force_bound": {"slope": 2.5, "floor": 0.012, "confidence": 0.9, "n_frames": 24}}
+        if spec["incumbent"] is not None:
+            summary |= {"coverage": 0.875, "coverage_of": spec["incumbent"], "coverage_atoms": 64, "coverage_frames": 2}
         return summary | {"properties": rows if spec["final"] else []}
 
 

@@ -81,8 +81,9 @@ def _settings(config: Campaign) -> Markup:
             ),
             (
                 "Uncertain above",
-                f"an expected force error of {milli(exploration.mean_force_error)} meV/Å on average,"
-                f" {milli(exploration.max_force_error)} meV/Å for one atom",
+                f"a bound on force errors of {milli(exploration.mean_force_error)} meV/Å on average,"
+                f" {milli(exploration.max_force_error)} meV/Å for one atom, with {100 * exploration.confidence:.0f} %"
+                " confidence",
             ),
             (
                 "Walkers",
