@@ -147,7 +147,8 @@ class Explorer:
 
     @staticmethod
     def _report(walker: Walker, ending: Ending, found: Snapshot | None) -> WalkerReport:
-        return WalkerReport(ending=ending, time=walker.time, found=found, audit=walker.audit)
+        table = walker.start.info.get("table")
+        return WalkerReport(ending=ending, time=walker.time, found=found, audit=walker.audit, table=table)
 
 
 def _noted(ended: Iterator[WalkerReport], reports: list[WalkerReport]) -> Iterator[WalkerReport]:

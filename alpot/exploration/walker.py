@@ -63,12 +63,14 @@ class WalkerReport:
         found: the frame that is worth a label: the uncertain one, or after a contact or a blow-up the last good one;
             None where there is none.
         audit: the frame taken at a random time, if it was asked for and reached.
+        table: number of the table of starts that it began from; None where it began from none.
     """
 
     ending: Ending
     time: float
     found: Snapshot | None
     audit: Snapshot | None
+    table: int | None = None
 
 
 @dataclass
@@ -112,7 +114,9 @@ class Walker:
         start = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=masses[:, 0])
         start.set_velocities(velocities)
         start.info["start"] = str(atoms.info.get("start", ""))
-        audited = rng.random() < settings.audit_share
+        start.info["table"] = atoms.info.get("table")
+        # Where errors are looked for moves with what is found; where they are measured does not.
+        audited = rng.random() < settings.audit_share * atoms.info.get("audit_factor", 1.0)
         return cls(
             start=start,
             temperature=temperature,
