@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from alpot.config.table import CountRange, Element, Fraction, NotNegativeRange, Positive, PositiveRange, Table
 
 #: Largest of the Miller indices: beyond it, surfaces are steps of simpler ones, and do not fit into cells for labels.
-_LARGEST_INDEX = 4
+_LARGEST_INDEX = 3
 
 
 def _miller(indices: tuple[int, int, int]) -> tuple[int, int, int]:

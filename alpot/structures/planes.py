@@ -21,7 +21,7 @@ SLIP_PLANES: dict[str, Miller] = {
     "diamond": (1, 1, 1),
     "a15": (1, 0, 0),
 }
-#: Lattice vectors are sought among so many multiples of the primitive ones: enough for Miller indices up to 4.
+#: Lattice vectors are sought among so many multiples of the primitive ones: enough for Miller indices up to 3.
 _MULTIPLES = 6
 #: In units of the lattice constant; heights above a lattice plane that are less are zero.
 _TOLERANCE = 1e-6
