@@ -64,7 +64,7 @@ def sheared(fraction: float, planes: int = 6) -> Atoms:
 
 
 def test_a_slip_by_a_partial_is_the_stacking_fault() -> None:
-    """Then each atom still has 12 neighbors; EMT, whose fault costs 30 mJ/m², knows a barrier of 100 mJ/m² before it."""
+    """Then each atom still has 12 neighbors. EMT's fault costs 30 mJ/m², the barrier before it 100 mJ/m²."""
     energies = []
     for fraction in (0.0, 0.5, 1.0):
         atoms = sheared(fraction)
@@ -93,7 +93,7 @@ def test_a_slip_changes_one_plane_only() -> None:
 
 
 def test_slips_cover_the_plane() -> None:
-    """Uniform in the unit cell of the plane: each quarter of it gets its share of 400 (five standard deviations: 43)."""
+    """Uniform in the unit cell of the plane: each quarter of it gets its share of 400 (± five standard deviations)."""
     rng = np.random.default_rng(0)
     perfect = stack("fcc", SLIP_PLANES["fcc"], 40, (30, 60), rng)
     edges = plane_cell("fcc", SLIP_PLANES["fcc"]).cell.array[:2, :2]
