@@ -119,7 +119,10 @@ def test_syntax_errors_quote_the_line():
         ("[training]\nblocks = 3", "table [training]: validation_blocks + test_blocks = 3 leave none of the 3 blocks"),
         ('[[material.starts]]\nkind = "paking"', 'table [[material.starts]] number 1: kind = "paking" is not known'),
         ('[[material.starts]]\nkind = "paking"', "did you mean 'packing'?"),
-        ("[[material.starts]]\nweight = 2", "the key kind is missing; it must be one of: packing, crystal, file"),
+        (
+            "[[material.starts]]\nweight = 2",
+            "the key kind is missing; it must be one of: packing, crystal, surface, file",
+        ),
         (
             '[[material.starts]]\nkind = "file"',
             "table [[material.starts]] number 1, key path: is missing (file name, relative",

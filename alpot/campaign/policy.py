@@ -15,6 +15,7 @@ from typing import Any
 from alpot.campaign import events
 from alpot.campaign.events import Ending, Task
 from alpot.campaign.forecast import Forecast, audit_noise
+from alpot.campaign.samplers import shares
 from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
 from alpot.errors import FOR_THE_USER, FailureClass
@@ -50,6 +51,7 @@ class PolicySettings:
     Attributes:
         slots: tasks that run at the same time, by pool of workers.
         pool_of: the pool that runs a kind of task.
+        start_weights: of the tables of starts.
     """
 
     slots: Mapping[str, int]
@@ -68,6 +70,7 @@ class PolicySettings:
     quiet_time: float | None = None
     good_generations: int | None = None
     isolated_atoms: bool = False
+    start_weights: tuple[float, ...] = ()
 
     def limit(self, rule: str) -> float | None:
         """The limit of a rule to stop, None if it has none."""
@@ -192,7 +195,10 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
     backlog = len(candidates.waiting) + len(candidates.stale) + expected
     if backlog - state.turnover > _stock(settings) or backlog >= _labels_left(state, settings):
         return None
-    return _start(state, Kind.EXPLORE, {"generation": state.promoted})
+    spec: dict[str, Any] = {"generation": state.promoted}
+    if found := shares(settings.start_weights, state.samplers):
+        spec["shares"] = found
+    return _start(state, Kind.EXPLORE, spec)
 
 
 def _generation(state: State, settings: PolicySettings) -> float:

@@ -31,4 +31,5 @@ def policy_settings(campaign: Campaign, platform: Platform) -> PolicySettings:
         quiet_time=campaign.stopping.quiet_time,
         good_generations=campaign.stopping.good_generations,
         isolated_atoms=campaign.reference.wants_isolated_atoms,
+        start_weights=tuple(table.weight for table in campaign.material.starts),
     )

@@ -18,6 +18,7 @@ from alpot.campaign.candidates import Candidates
 from alpot.campaign.dataset import Dataset
 from alpot.campaign.events import Ending, Task, replay
 from alpot.campaign.forecast import LearningCurve, LearningPoint, fit_learning_curve
+from alpot.campaign.samplers import Sampler
 from alpot.campaign.subject import (
     AssessSummary,
     Candidate,
@@ -56,6 +57,7 @@ class State:
         simulated: time simulated in ps.
         quiet: time in ps that the promoted generation simulated since it last found something uncertain.
         walker_endings: how many walkers ended for which reason.
+        samplers: what was found from each table of starts, by its number.
         generations: number of generations trained.
         unassessed: the generation to be assessed.
         promoted: the generation to explore with.
@@ -90,6 +92,7 @@ class State:
     simulated: float = 0.0
     quiet: float = 0.0
     walker_endings: Counter[str] = field(default_factory=Counter)
+    samplers: dict[int, Sampler] = field(default_factory=dict)
 
     generations: int = 0
     unassessed: int | None = None
@@ -283,6 +286,9 @@ class State:
             self.discoveries += share * (len(summary.candidates) - self.discoveries)
             self.turnover += share * (self.calculations - calculations_before - self.turnover)
         self.walker_endings.update(summary.endings)
+        for finds in summary.samplers:
+            sampler = self.samplers.setdefault(finds.table, Sampler())
+            sampler.add(finds.walkers, finds.found, finds.simulated_time)
         self.simulated += summary.simulated_time
         if summary.generation == self.promoted:
             surprised = any(not candidate.audit for candidate in summary.candidates)
@@ -321,6 +327,8 @@ class State:
             self.assessment = summary
             self.quiet = 0.0
             self.candidates.outdate(summary.generation)
+            for sampler in self.samplers.values():
+                sampler.fade()
         self._learned(*self._trained_on)
 
     def _learned(self, labels: int, calculations: int) -> None:

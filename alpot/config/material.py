@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from alpot.config.table import CountRange, Element, Fraction, NotNegativeRange, Positive, PositiveRange, Table
+
+#: Largest of the Miller indices: beyond it, surfaces are steps of simpler ones, and do not fit into cells for labels.
+_LARGEST_INDEX = 3
+
+
+def _miller(indices: tuple[int, int, int]) -> tuple[int, int, int]:
+    if math.gcd(*indices) != 1 or max(map(abs, indices)) > _LARGEST_INDEX:
+        raise ValueError(
+            f"{list(indices)} are no Miller indices of a surface: they must have no common factor, not all be 0, and be"
+            f" at most {_LARGEST_INDEX}"
+        )
+    return indices
+
+
+MillerIndices = Annotated[tuple[int, int, int], AfterValidator(_miller)]
 
 
 class PackingStarts(Table):
@@ -52,6 +68,43 @@ class CrystalStarts(Table):
     )
     vacancy_chance: Fraction = Field(0.2, description="chance that a start has vacancies (1 to 3 of them)")
     interstitial_chance: Fraction = Field(0.1, description="chance that a start has one interstitial atom")
+    slip_chance: Fraction = Field(
+        0.0,
+        description="chance that one close-packed plane has slipped over the next, by any vector: stacking faults and"
+        " the way to them",
+    )
+
+
+class SurfaceStarts(Table):
+    """Free surfaces: slabs of a crystal, not periodic along their normal, whose density does not follow ρ(t)."""
+
+    kind: Literal["surface"] = "surface"
+    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
+    prototypes: tuple[Literal["fcc", "bcc", "hcp", "sc", "diamond", "a15"], ...] = Field(
+        ("fcc", "bcc", "hcp"), min_length=1, description="prototype lattices, drawn with equal chance"
+    )
+    miller_indices: tuple[MillerIndices, ...] = Field(
+        ((0, 0, 1), (1, 0, 0), (1, 0, 1), (1, 1, 1), (2, 1, 0)),
+        min_length=1,
+        description="surfaces, drawn with equal chance; they refer to the cubic cell, or to the three axes of hcp, for"
+        " which the default has the basal plane, a prism and a pyramid",
+    )
+    atoms: CountRange = Field(
+        (40, 150), description="number of atoms of a slab, which is about as thick as wide, before defects are made"
+    )
+    density: PositiveRange | None = Field(
+        None,
+        description="mass density in g/cm³ of the crystal that the slab is cut from; by default 0.85 to 1.1 times that"
+        " of the elements at normal conditions: a free surface bears no pressure, but heat expands it",
+    )
+    strain: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.03, description="largest component of the random symmetric strain in the plane (no unit)"
+    )
+    rattle: NotNegativeRange = Field(
+        (0.0, 0.2), description="standard deviation in Å of Gaussian displacements, drawn per start"
+    )
+    vacancy_chance: Fraction = Field(0.2, description="chance that a start has vacancies (1 to 3 of them)")
+    adatom_chance: Fraction = Field(0.2, description="chance that a start has one atom on its surface")
 
 
 class FileStarts(Table):
@@ -66,7 +119,7 @@ class FileStarts(Table):
     )
 
 
-Starts = Annotated[PackingStarts | CrystalStarts | FileStarts, Field(discriminator="kind")]
+Starts = Annotated[PackingStarts | CrystalStarts | SurfaceStarts | FileStarts, Field(discriminator="kind")]
 
 
 class Material(Table):
@@ -81,7 +134,7 @@ class Material(Table):
     starts: tuple[Starts, ...] = Field(
         (PackingStarts(), CrystalStarts()),
         min_length=1,
-        description="where walkers and the first labels come from; tables of kind packing, crystal or file",
+        description="where walkers and the first labels come from; tables of kind packing, crystal, surface or file",
     )
     initial_labels: tuple[str, ...] = Field(
         (),

@@ -119,7 +119,8 @@ class Walker:
         start.info["start"] = str(atoms.info.get("start", ""))
         if "table" in atoms.info:
             start.info["table"] = int(atoms.info["table"])
-        audited = rng.random() < settings.audit_share
+        # Where errors are looked for moves with what is found; where they are measured does not.
+        audited = rng.random() < settings.audit_share * atoms.info.get("audit_factor", 1.0)
         return cls(
             start=start,
             temperature=temperature,

@@ -32,7 +32,7 @@ def test_a_start_is_a_copy(settings_of, crystal):
     before = walker.start.positions.copy()
     atoms.positions += 1.0
     np.testing.assert_array_equal(walker.start.positions, before)
-    assert len(walker) == len(atoms) and walker.start.info == {"start": "crystal 0"}
+    assert len(walker) == len(atoms) and walker.start.info == {"start": "crystal 0", "table": None}
 
 
 @pytest.mark.parametrize("pbc", [False, (True, True, False)])

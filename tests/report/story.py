@@ -34,7 +34,12 @@ class Story(FakeSubject):
         summary = super().explore(task_id, rng, spec)
         if spec["generation"] is None:
             return summary | {"walkers": 0}
-        return summary | {"endings": {"uncertain": 3, "finished": 1}}
+        time = summary["simulated_time"]
+        samplers = [
+            {"table": 0, "walkers": 3, "found": 3, "simulated_time": time / 4},
+            {"table": 1, "walkers": 1, "found": 0, "simulated_time": 3 * time / 4},
+        ]
+        return summary | {"endings": {"uncertain": 3, "finished": 1}, "samplers": samplers}
 
     def label(self, task_id, rng, spec):
         if spec["candidate"] == "explore-000001/2":

@@ -106,6 +106,8 @@ def test_the_page_of_a_finished_campaign(make):
         'code = "emt"',
         "1 unphysical geometry",
         "8 networks 96–96–64",
+        "Exploration by table of starts",
+        "1: packing",
     ):
         assert words in page.words, words
     assert [figure["name"] for figure in page.figures] == ["Force error", "Last training", "Labels", "Utilisation"]
