@@ -126,7 +126,7 @@ def test_syntax_errors_quote_the_line():
         ),
         (
             '[[material.starts]]\nkind = "crystal"\nratle = 1',
-            "did you mean 'rattle'? Allowed are: kind, weight, prototypes",
+            "did you mean 'rattle'? Allowed are: weight, recoil, compression, bias, kind, prototypes",
         ),
     ],
 )

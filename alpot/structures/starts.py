@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from alpot.config import CrystalStarts, FileStarts, Material, PackingStarts
+from alpot.config import CrystalStarts, FileStarts, Material, PackingStarts, StartTable
 from alpot.structures.crystals import build_crystal
 from alpot.structures.density import draw_density, draw_numbers
 from alpot.structures.files import draw_from_file
@@ -23,7 +23,9 @@ def draw_start(material: Material, rng: np.random.Generator, *, base_directory: 
         base_directory: folder of the campaign file, for files of structures.
 
     Returns:
-        A frame whose ``info["start"]`` says what it is, such as ``packing``, ``crystal fcc`` or ``file:melt.xyz#3``.
+        A frame whose ``info["start"]`` says what it is, such as ``packing``, ``crystal fcc`` or ``file:melt.xyz#3``,
+        and whose ``info`` holds how a walker is to move from there, where its table says so: ``recoil`` (eV),
+        ``compression`` (strain at the end) and ``bias`` (eV).
 
     Raises:
         StructureError: a file or density is not usable; the message says what to do.
@@ -39,8 +41,20 @@ def draw_start(material: Material, rng: np.random.Generator, *, base_directory: 
         case FileStarts():
             atoms, place = draw_from_file(material, starts, rng, base_directory=base_directory)
             text = f"file:{starts.path}#{place}"
-    atoms.info = {"start": text}
+    atoms.info = {"start": text, **_draw_motion(starts, rng)}
     return atoms
+
+
+def _draw_motion(starts: StartTable, rng: np.random.Generator) -> dict[str, float]:
+    """How a walker is to move, drawn last: where nothing is asked for, no random number is used up."""
+    motion: dict[str, float] = {}
+    if starts.recoil is not None:
+        motion["recoil"] = float(rng.uniform(*starts.recoil))
+    if starts.compression is not None:
+        motion["compression"] = float(rng.uniform(*starts.compression))
+    if starts.bias:
+        motion["bias"] = starts.bias
+    return motion
 
 
 def _packing(material: Material, starts: PackingStarts, rng: np.random.Generator) -> tuple[Atoms, str]:
