@@ -13,7 +13,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from alpot.config import Exploration
-from alpot.exploration.schedules import Schedule, draw_density, draw_temperature
+from alpot.exploration.schedules import Schedule, compression_to, draw_density, draw_temperature
 from alpot.structures.density import density_of
 
 #: Å. Atoms at 10 Å/ps go 2500 Å in the longest runs; beyond this, distances lose their digits.
@@ -21,6 +21,13 @@ FARTHEST = 1e6
 #: A kinetic temperature this many times T(t) is no fluctuation, not even of one atom (chance below 1e-5); room
 #: temperature is added for walkers that are cold by schedule but fall into a minimum.
 _HOTTEST, _ROOM_TEMPERATURE = 10.0, 300.0
+#: Å that a recoil goes in one time step at most: a tenth of the way on which atoms turn hard.
+_RECOIL_STRIDE = 0.1
+#: 1/fs at most for walkers with a recoil. What the collisions of a cascade take is over after some 0.2 ps; at this
+#: friction its heat is gone after 0.5 ps, as if it had been spread in a larger crystal.
+_RECOIL_FRICTION = 0.001
+#: What ``info`` of a start may hold, see ``alpot.structures.starts.draw_start``.
+MOTION = ("recoil", "compression", "bias")
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,16 @@ class Walker:
     Attributes:
         start: the frame that it started from, with its first velocities.
         temperature: T(t) in K.
-        density: ρ(t) in g/cm³; None where the frame is not periodic in all directions.
+        density: ρ(t) in g/cm³, without what the compression adds to it; None where the frame is not periodic in all
+            directions.
         seed: of its noise, which is its own, so that its path does not depend on the others.
         timestep: fs.
+        friction: 1/fs.
         audit_time: ps at which a frame is taken, certain or not; None for most walkers.
+        recoil: eV that one atom got on top of its first velocity.
+        compression: length of the cell along one of its vectors, relative to that of the start; None where it is kept.
+        axis: which vector that is.
+        bias: eV by which it is drawn to where the members disagree, at most.
         step: time steps done.
         has_left: whether an atom was found nowhere or too far away, so that the walker could not go on.
         last_good: the last check that it passed.
@@ -93,7 +106,12 @@ class Walker:
     density: Schedule | None
     seed: int
     timestep: float
+    friction: float
     audit_time: float | None
+    recoil: float = 0.0
+    compression: Schedule | None = None
+    axis: int = 0
+    bias: float = 0.0
     step: int = 0
     has_left: bool = False
     last_good: Check | None = None
@@ -101,7 +119,10 @@ class Walker:
 
     @classmethod
     def begin(cls, atoms: Atoms, settings: Exploration, rng: np.random.Generator) -> Walker:
-        """Draw the schedules, and velocities of the Maxwell-Boltzmann distribution at T(0) without drift."""
+        """Draw the schedules, velocities of the Maxwell-Boltzmann distribution at T(0), and what the start asks for.
+
+        All is at rest as a whole: of a recoil of energy E in N atoms of one mass, E (1 − 1/N) is left in this frame.
+        """
         temperature = draw_temperature(settings, rng)
         density = None
         if atoms.pbc.all():
@@ -110,17 +131,45 @@ class Walker:
         velocities = rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature.at(0.0) / masses)
         velocities -= (masses * velocities).sum(axis=0) / masses.sum()
         start = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=masses[:, 0])
-        start.set_velocities(velocities)
         start.info["start"] = str(atoms.info.get("start", ""))
+        start.info |= {name: float(atoms.info[name]) for name in MOTION if name in atoms.info}
         audited = rng.random() < settings.audit_share
-        return cls(
+        walker = cls(
             start=start,
             temperature=temperature,
             density=density,
             seed=int(rng.integers(2**63)),
             timestep=settings.timestep,
+            friction=settings.friction,
             audit_time=float(rng.uniform(0.0, settings.max_time)) if audited else None,
+            bias=start.info.get("bias", 0.0),
         )
+        # What not every start asks for is drawn last, so that all else is the same with and without it.
+        if "recoil" in start.info:
+            velocities += walker._draw_recoil(start.info["recoil"], rng)
+        if "compression" in start.info and start.pbc.any():
+            walker.compression = compression_to(settings, start.info["compression"])
+            walker.axis = int(rng.choice(np.flatnonzero(start.pbc)))
+        start.set_velocities(velocities)
+        return walker
+
+    def _draw_recoil(self, energy: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Velocities (n_atoms, 3) without drift, of one atom drawn at random; friction and time step are made for it.
+
+        Args:
+            energy: eV.
+            rng: for the atom and its direction.
+        """
+        masses = self.start.get_masses()[:, None]
+        struck = int(rng.integers(len(masses)))
+        direction = rng.standard_normal(3)
+        speed = np.sqrt(2.0 * energy / masses[struck, 0])
+        velocities = np.zeros((len(masses), 3))
+        velocities[struck] = speed * direction / np.linalg.norm(direction)
+        self.recoil = energy
+        self.friction = min(self.friction, _RECOIL_FRICTION)
+        self.timestep = min(self.timestep, float(_RECOIL_STRIDE / (speed * units.fs)))
+        return np.asarray(velocities - (masses * velocities).sum(axis=0) / masses.sum())
 
     def __len__(self) -> int:
         """Number of atoms."""
@@ -139,13 +188,15 @@ class Walker:
     def is_lost(self, farthest: float, kinetic_temperature: float) -> bool:
         """Whether an atom is nowhere (not finite), too far away for any physical motion, or the walker explodes.
 
-        The members may well agree on forces that tear a frame apart, so the heat is looked at too.
+        The members may well agree on forces that tear a frame apart, so the heat is looked at too; that of the recoil
+        is no sign of it.
 
         Args:
             farthest: largest absolute coordinate, Å.
             kinetic_temperature: K.
         """
         limit = _HOTTEST * (self.temperature.at(self.time) + _ROOM_TEMPERATURE)
+        limit += 2.0 * self.recoil / (3.0 * units.kB * len(self))
         return self.has_left or not (farthest < FARTHEST and kinetic_temperature <= limit)
 
     def snapshot(self, positions: NDArray[np.float64], cell: NDArray[np.float64], check: Check) -> Snapshot:
