@@ -181,3 +181,60 @@ def test_what_was_saved_comes_back(settings_of, crystal):
         space.move(course, step)
     for mine, other in zip(space.frame(0), moved, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_a_cell_is_compressed_along_one_of_its_vectors(settings_of, crystal):
+    """What is perpendicular to it stays as it is; ρ(t) comes on top; the others do not notice."""
+    still = {
+        "temperature_start": (1e-12, 1e-12),
+        "temperature_end": (1e-12, 1e-12),
+        "temperature_amplitude": (0.0, 0.0),
+    }
+    skewed = crystal(1, (2, 1, 1))
+    skewed.set_cell(skewed.cell.array + np.diag([0.5, -0.4], k=1), scale_atoms=True)
+    growing = skewed.copy()
+    for atoms in (skewed, growing):
+        atoms.info["compression"] = 0.25
+    quiet, rising = settings_of(**still), settings_of(**still, density_end=(4.0, 4.0))
+    starts = [crystal(0), skewed, growing]
+    walkers = [
+        Walker.begin(atoms, settings, np.random.default_rng(i))
+        for i, (atoms, settings) in enumerate(zip(starts, (quiet, quiet, rising), strict=True))
+    ]
+    space = space_of(walkers)
+    space.atoms.velocities.zero_()
+    for _ in range(5):
+        course = space.course(10)
+        for step in range(10):
+            space.move(course, step)
+        for walker in walkers:
+            walker.step += 10
+        share = walkers[0].time / 0.05
+        for slot, (walker, atoms) in enumerate(zip(walkers, starts, strict=True)):
+            axis = atoms.cell.array[walker.axis] / np.linalg.norm(atoms.cell.array[walker.axis])
+            squeeze = 1.0 if slot == 0 else 1.0 - 0.25 * share
+            growth = 1.0 if slot < 2 else np.cbrt(walker.density.start / walker.density.at(walker.time))
+            deform = growth * (np.eye(3) + (squeeze - 1.0) * np.outer(axis, axis))
+            positions, cell = space.frame(slot)
+            # At 1e-12 K an atom goes 1e-6 Å in 50 fs at most.
+            np.testing.assert_allclose(positions, atoms.positions @ deform, atol=1e-5)
+            np.testing.assert_allclose(cell, atoms.cell.array @ deform, atol=1e-12)
+    assert share == pytest.approx(1.0)
+    np.testing.assert_array_equal(space.frame(0)[1], starts[0].cell.array)
+
+
+def test_each_walker_has_its_own_time_step_and_friction(settings_of):
+    """As if it were alone, or all had what it has."""
+    walkers = [
+        Walker.begin(cloud(20), settings_of(timestep=timestep, friction=friction), np.random.default_rng(1))
+        for timestep, friction in [(1.0, 0.02), (0.3, 0.001)]
+    ]
+    together, *alone = space_of(walkers), space_of(walkers[:1]), space_of(walkers[1:])
+    for space in (together, *alone):
+        for walker in space.walkers:
+            walker.step = 0
+        for _ in harmonic_steps(space, 10):
+            pass
+    expected = torch.cat([space.atoms.positions for space in alone])
+    torch.testing.assert_close(together.atoms.positions, expected, rtol=0, atol=1e-14)
+    assert together.timesteps == pytest.approx([1.0 * units.fs, 0.3 * units.fs])

@@ -49,3 +49,24 @@ def test_a_lowered_distance_is_told() -> None:
     table = PackingStarts(atoms=(50, 50), density=(28.9, 28.9))
     atoms = draw_start(Material(elements=("W",), starts=(table,)), np.random.default_rng(0), base_directory=Path())
     assert atoms.info["start"].startswith("packing (min_distance_factor lowered to 0.")
+
+
+def test_a_table_says_how_its_walkers_move() -> None:
+    """What it says is drawn last, so that the structure is the same with and without it."""
+    tables = (
+        PackingStarts(atoms=(4, 4)),
+        PackingStarts(atoms=(4, 4), recoil=(5, 20), compression=(0.1, 0.2), bias=2.0),
+    )
+    plain, moved = (
+        [
+            draw_start(Material(elements=("Al",), starts=(table,)), np.random.default_rng(seed), base_directory=Path())
+            for seed in range(20)
+        ]
+        for table in tables
+    )
+    assert plain == moved
+    assert all(atoms.info == {"start": "packing"} for atoms in plain)
+    recoils, strains = ([atoms.info[name] for atoms in moved] for name in ("recoil", "compression"))
+    assert 5 <= min(recoils) < 8 < 17 < max(recoils) <= 20
+    assert 0.1 <= min(strains) < 0.12 < 0.18 < max(strains) <= 0.2
+    assert {atoms.info["bias"] for atoms in moved} == {2.0}
