@@ -39,9 +39,9 @@ class StartTable(Table):
     recoil: Annotated[PositiveRange, AfterValidator(_not_too_high)] | None = Field(
         None,
         description="range of the kinetic energy in eV, drawn per walker, that one atom gets at the start in a random"
-        " direction, on top of the heat: a collision cascade. An atom of Al leaves its site from some 20 eV on. Such"
-        " walkers have a friction of 0.001/fs at most, so that the cascade comes before the cooling, and a time step"
-        " in which the recoil goes 0.1 Å at most (100 eV on Al: 0.37 fs). By default none",
+        " direction, on top of the heat: a collision cascade. An atom of Al leaves its site from some 20 eV on. For"
+        " 2 ps such walkers have a friction of 0.001/fs at most, so that the cascade comes before the cooling, and a"
+        " time step in which the recoil goes 0.1 Å at most (100 eV on Al: 0.37 fs). By default none",
     )
     compression: Annotated[Range, AfterValidator(_not_too_strong)] | None = Field(
         None,

@@ -176,21 +176,27 @@ class PhaseSpace:
         self.offsets = torch.from_numpy(self._first_atom).to(self.device)
         owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         self.walker = torch.from_numpy(owner).to(self.device)
-        self._picoseconds = np.array([walker.timestep * 1e-3 for walker in self.walkers])
-        self.timesteps = np.array([walker.timestep * units.fs for walker in self.walkers])
-        self._kept_shares = np.array([math.exp(-walker.friction * walker.timestep) for walker in self.walkers])
-        self._kept_by_atoms = self.of_atoms(self._kept_shares).unsqueeze(1)  # of the velocities, in O
-        self._half_steps = self.of_atoms(0.5 * self.timesteps).unsqueeze(1)
-        self._half_kicks = self._half_steps / self.atoms.masses
+        self._note_paces()
         biases = np.array([walker.bias for walker in self.walkers], dtype=np.float64)
         self.biases = torch.from_numpy(biases).to(self.device)
         self._axes = np.array([_axis(walker) for walker in self.walkers]).reshape(-1, 3)
+
+    def _note_paces(self) -> None:
+        """Look up how each walker goes now."""
+        self._paces = [walker.pace for walker in self.walkers]
+        self.timesteps = np.array([pace.timestep * units.fs for pace in self._paces])
+        self._kept_shares = np.array([math.exp(-pace.friction * pace.timestep) for pace in self._paces])
+        self._kept_by_atoms = self.of_atoms(self._kept_shares).unsqueeze(1)  # of the velocities, in O
+        self._half_steps = self.of_atoms(0.5 * self.timesteps).unsqueeze(1)
+        self._half_kicks = self._half_steps / self.atoms.masses
 
     def course(self, n_steps: int) -> Course:
         """Draw the noise of the next steps, and look up T(t), ρ(t) and the compression.
 
         The random numbers of a walker depend on its seed and on how many steps were asked for in each call.
         """
+        if self._paces != [walker.pace for walker in self.walkers]:
+            self._note_paces()
         times = self._times(np.arange(n_steps + 1))
         temperatures = values([walker.temperature for walker in self.walkers], times[:-1])
         strength = np.sqrt((1.0 - self._kept_shares**2) * units.kB * temperatures)
@@ -234,8 +240,9 @@ class PhaseSpace:
 
     def _times(self, steps_ahead: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n_steps, n_walkers) ps at some steps from now on."""
-        steps = np.array([walker.step for walker in self.walkers]) + steps_ahead[:, None]
-        return np.asarray(steps * self._picoseconds, dtype=np.float64)
+        now = np.array([walker.time for walker in self.walkers])
+        picoseconds = np.array([walker.pace.timestep * 1e-3 for walker in self.walkers])
+        return np.asarray(now + steps_ahead[:, None] * picoseconds, dtype=np.float64)
 
     def _scales_at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         scales = np.ones((*times.shape, 2))

@@ -21,7 +21,7 @@ from torch import Tensor
 from alpot.exploration.dynamics import InFlight
 from alpot.exploration.phase_space import AtomRows, WalkerRows
 from alpot.exploration.schedules import Schedule
-from alpot.exploration.walker import Check, Ending, Snapshot, Walker, WalkerReport
+from alpot.exploration.walker import Check, Ending, Pace, Snapshot, Walker, WalkerReport
 from alpot.store.checkpoint import Saved
 
 #: Raised by hand when the names below, or what they mean, change: older checkpoints are then left alone.
@@ -98,6 +98,8 @@ def _walker(fact: dict[str, Any], start: Atoms, snapshots: Sequence[Atoms]) -> W
         "temperature": Schedule(**fact["temperature"]),
         "density": None if fact["density"] is None else Schedule(**fact["density"]),
         "compression": None if fact["compression"] is None else Schedule(**fact["compression"]),
+        "usual_pace": Pace(**fact["usual_pace"]),
+        "cascade_pace": None if fact["cascade_pace"] is None else Pace(**fact["cascade_pace"]),
         "last_good": None if fact["last_good"] is None else Check(**fact["last_good"]),
         "audit": _snapshot(fact["audit"], snapshots),
     }

@@ -23,9 +23,11 @@ FARTHEST = 1e6
 _HOTTEST, _ROOM_TEMPERATURE = 10.0, 300.0
 #: Å that a recoil goes in one time step at most: a tenth of the way on which atoms turn hard.
 _RECOIL_STRIDE = 0.1
-#: 1/fs at most for walkers with a recoil. What the collisions of a cascade take is over after some 0.2 ps; at this
-#: friction its heat is gone after 0.5 ps, as if it had been spread in a larger crystal.
-_RECOIL_FRICTION = 0.001
+#: 1/fs at most while a cascade lasts. Its collisions are over after some 0.2 ps; at this friction the heat is gone
+#: after 0.5 ps, as if it had spread in a larger crystal.
+_CASCADE_FRICTION = 0.001
+#: fs; after this, 2 % of the heat is left, and the walker goes on at the usual pace.
+_CASCADE_TIME = 2000.0
 #: What ``info`` of a start may hold, see ``alpot.structures.starts.draw_start``.
 MOTION = ("recoil", "compression", "bias")
 
@@ -78,6 +80,14 @@ class WalkerReport:
     audit: Snapshot | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How time goes: time step in fs and friction in 1/fs."""
+
+    timestep: float
+    friction: float
+
+
 @dataclass
 class Walker:
     """One walker, apart from the present positions and velocities.
@@ -88,10 +98,10 @@ class Walker:
         density: ρ(t) in g/cm³, without what the compression adds to it; None where the frame is not periodic in all
             directions.
         seed: of its noise, which is its own, so that its path does not depend on the others.
-        timestep: fs.
-        friction: 1/fs.
+        usual_pace: how it goes, except in a cascade.
         audit_time: ps at which a frame is taken, certain or not; None for most walkers.
         recoil: eV that one atom got on top of its first velocity.
+        cascade_pace, cascade_steps: how it goes in its first steps, and how many they are, if it has a recoil.
         compression: length of the cell along one of its vectors, relative to that of the start; None where it is kept.
         axis: which vector that is.
         bias: eV by which it is drawn to where the members disagree, at most.
@@ -105,10 +115,11 @@ class Walker:
     temperature: Schedule
     density: Schedule | None
     seed: int
-    timestep: float
-    friction: float
+    usual_pace: Pace
     audit_time: float | None
     recoil: float = 0.0
+    cascade_pace: Pace | None = None
+    cascade_steps: int = 0
     compression: Schedule | None = None
     axis: int = 0
     bias: float = 0.0
@@ -139,25 +150,25 @@ class Walker:
             temperature=temperature,
             density=density,
             seed=int(rng.integers(2**63)),
-            timestep=settings.timestep,
-            friction=settings.friction,
+            usual_pace=Pace(timestep=settings.timestep, friction=settings.friction),
             audit_time=float(rng.uniform(0.0, settings.max_time)) if audited else None,
             bias=start.info.get("bias", 0.0),
         )
         # What not every start asks for is drawn last, so that all else is the same with and without it.
         if "recoil" in start.info:
-            velocities += walker._draw_recoil(start.info["recoil"], rng)
+            velocities += walker._draw_recoil(start.info["recoil"], settings.check_interval, rng)
         if "compression" in start.info and start.pbc.any():
             walker.compression = compression_to(settings, start.info["compression"])
             walker.axis = int(rng.choice(np.flatnonzero(start.pbc)))
         start.set_velocities(velocities)
         return walker
 
-    def _draw_recoil(self, energy: float, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Velocities (n_atoms, 3) without drift, of one atom drawn at random; friction and time step are made for it.
+    def _draw_recoil(self, energy: float, check_interval: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Velocities (n_atoms, 3) without drift, of one atom drawn at random; the pace is made for it.
 
         Args:
             energy: eV.
+            check_interval: steps; the pace changes at a check.
             rng: for the atom and its direction.
         """
         masses = self.start.get_masses()[:, None]
@@ -167,8 +178,9 @@ class Walker:
         velocities = np.zeros((len(masses), 3))
         velocities[struck] = speed * direction / np.linalg.norm(direction)
         self.recoil = energy
-        self.friction = min(self.friction, _RECOIL_FRICTION)
-        self.timestep = min(self.timestep, float(_RECOIL_STRIDE / (speed * units.fs)))
+        timestep = min(self.usual_pace.timestep, float(_RECOIL_STRIDE / (speed * units.fs)))
+        self.cascade_pace = Pace(timestep=timestep, friction=min(self.usual_pace.friction, _CASCADE_FRICTION))
+        self.cascade_steps = check_interval * int(np.ceil(_CASCADE_TIME / (timestep * check_interval)))
         return np.asarray(velocities - (masses * velocities).sum(axis=0) / masses.sum())
 
     def __len__(self) -> int:
@@ -176,9 +188,19 @@ class Walker:
         return len(self.start)
 
     @property
+    def pace(self) -> Pace:
+        """How it goes now."""
+        if self.cascade_pace is not None and self.step < self.cascade_steps:
+            return self.cascade_pace
+        return self.usual_pace
+
+    @property
     def time(self) -> float:
         """Simulated time in ps."""
-        return self.step * self.timestep * 1e-3
+        if self.cascade_pace is None:
+            return self.step * self.usual_pace.timestep * 1e-3
+        quick = min(self.step, self.cascade_steps)
+        return (quick * self.cascade_pace.timestep + (self.step - quick) * self.usual_pace.timestep) * 1e-3
 
     @property
     def wants_audit(self) -> bool:

@@ -238,3 +238,20 @@ def test_each_walker_has_its_own_time_step_and_friction(settings_of):
     expected = torch.cat([space.atoms.positions for space in alone])
     torch.testing.assert_close(together.atoms.positions, expected, rtol=0, atol=1e-14)
     assert together.timesteps == pytest.approx([1.0 * units.fs, 0.3 * units.fs])
+
+
+def test_the_pace_changes_where_the_cascade_ends(settings_of):
+    """From one course to the next; the noise belongs to the friction then."""
+    atoms = cloud(20)
+    atoms.info["recoil"] = 100.0
+    walker = Walker.begin(atoms, settings_of(timestep=1.0, friction=0.02), np.random.default_rng(1))
+    space = space_of([walker])
+    short = walker.pace.timestep
+    assert space.timesteps == pytest.approx([short * units.fs])
+    assert short < 0.5
+    quiet = space.course(5).kicks.std()
+    walker.step = walker.cascade_steps
+    loud = space.course(5).kicks.std()
+    assert space.timesteps == pytest.approx([units.fs])
+    # Variances 2 γ Δt; 300 numbers give each deviation to 4 %.
+    assert loud / quiet == pytest.approx(np.sqrt(0.02 * 1.0 / (0.001 * short)), rel=0.25)
