@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from alpot.config.table import CountRange, Element, Fraction, NotNegativeRange, Positive, PositiveRange, Table
+from alpot.config.table import CountRange, Element, Fraction, NotNegativeRange, Positive, PositiveRange, Range, Table
+
+#: Of a cell's length; beyond, nothing that is not in contact is left of any solid.
+_LARGEST_COMPRESSION = 0.6
+#: eV. The cells that walkers live in hold no cascade of more: every atom would be hit.
+_HIGHEST_RECOIL = 1000.0
 
 #: Largest of the Miller indices: beyond it, surfaces are steps of simpler ones, and do not fit into cells for labels.
 _LARGEST_INDEX = 3
@@ -25,11 +30,54 @@ def _miller(indices: tuple[int, int, int]) -> tuple[int, int, int]:
 MillerIndices = Annotated[tuple[int, int, int], AfterValidator(_miller)]
 
 
-class PackingStarts(Table):
+def _not_too_strong(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not 0.0 <= bounds[0] <= bounds[1] <= _LARGEST_COMPRESSION:
+        raise ValueError(
+            f"[{bounds[0]:g}, {bounds[1]:g}] does not lie between 0 and {_LARGEST_COMPRESSION:g}; a strain of 0.25"
+            " shortens the cell by a quarter"
+        )
+    return bounds
+
+
+def _not_too_high(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[1] > _HIGHEST_RECOIL:
+        raise ValueError(f"a recoil of {bounds[1]:g} eV is too much for a cell of some hundred atoms; the most is 1000")
+    return bounds
+
+
+class StartTable(Table):
+    """What all tables of starts say: how often they are drawn, and how their walkers move besides T(t) and ρ(t).
+
+    Without any of this they move as ``[exploration]`` says; the first labels are starts that do not move at all.
+    """
+
+    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
+    recoil: Annotated[PositiveRange, AfterValidator(_not_too_high)] | None = Field(
+        None,
+        description="range of the kinetic energy in eV, drawn per walker, that one atom gets at the start in a random"
+        " direction, on top of the heat: a collision cascade. An atom of Al leaves its site from some 20 eV on. For"
+        " 2 ps such walkers have a friction of 0.001/fs at most, so that the cascade comes before the cooling, and a"
+        " time step in which the recoil goes 0.1 Å at most (100 eV on Al: 0.37 fs). By default none",
+    )
+    compression: Annotated[Range, AfterValidator(_not_too_strong)] | None = Field(
+        None,
+        description="range of the uniaxial compression (no unit), drawn per walker, that the cell is brought to at a"
+        " steady rate in exploration.max_time, along one of its periodic vectors, drawn too; what is perpendicular"
+        " stays, as in a shock. 0.25 shortens the cell by a quarter. Comes on top of the density's schedule. By default"
+        " none",
+    )
+    bias: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="largest energy in eV, of the whole frame, by which walkers are drawn to where the members"
+        " disagree (uncertainty-driven dynamics, Kulichenko et al. 2023); 1 to 3 for some hundred atoms. All walkers of"
+        " a batch in which one is biased cost about half as much again. By default none",
+    )
+
+
+class PackingStarts(StartTable):
     """Disordered packings: atoms dropped at random into a periodic cube, no two too close."""
 
     kind: Literal["packing"] = "packing"
-    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
     atoms: CountRange = Field((55, 250), description="number of atoms; the paper used cells of this size")
     density: PositiveRange | None = Field(
         None,
@@ -43,11 +91,10 @@ class PackingStarts(Table):
     )
 
 
-class CrystalStarts(Table):
+class CrystalStarts(StartTable):
     """Crystals (supercells of a prototype) with random strain, rattle and point defects."""
 
     kind: Literal["crystal"] = "crystal"
-    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
     prototypes: tuple[Literal["fcc", "bcc", "hcp", "sc", "diamond", "a15"], ...] = Field(
         ("fcc", "bcc", "hcp", "sc", "diamond", "a15"),
         min_length=1,
@@ -75,11 +122,10 @@ class CrystalStarts(Table):
     )
 
 
-class SurfaceStarts(Table):
+class SurfaceStarts(StartTable):
     """Free surfaces: slabs of a crystal, not periodic along their normal, whose density does not follow ρ(t)."""
 
     kind: Literal["surface"] = "surface"
-    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
     prototypes: tuple[Literal["fcc", "bcc", "hcp", "sc", "diamond", "a15"], ...] = Field(
         ("fcc", "bcc", "hcp"), min_length=1, description="prototype lattices, drawn with equal chance"
     )
@@ -107,11 +153,10 @@ class SurfaceStarts(Table):
     adatom_chance: Fraction = Field(0.2, description="chance that a start has one atom on its surface")
 
 
-class FileStarts(Table):
+class FileStarts(StartTable):
     """Structures from a file in any format that ASE reads."""
 
     kind: Literal["file"] = "file"
-    weight: Positive = Field(1.0, description="share of the starts drawn from this table, relative to the others")
     path: str = Field(description="file name, relative to the campaign file")
     index: str = Field(":", description="which frames, in ASE's notation")
     rattle: NotNegativeRange = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from alpot.config import CrystalStarts, FileStarts, Material, PackingStarts, SurfaceStarts
+from alpot.config import CrystalStarts, FileStarts, Material, PackingStarts, StartTable, SurfaceStarts
 from alpot.structures.crystals import build_crystal
 from alpot.structures.density import draw_density, draw_numbers
 from alpot.structures.files import draw_from_file
@@ -31,6 +31,8 @@ def draw_start(
         A frame whose ``info["start"]`` says what it is, such as ``packing``, ``crystal fcc`` or ``file:melt.xyz#3``;
         ``info["table"]`` is the number of its table. With shares, ``info["audit_factor"]`` says how much rarer its
         table has become: an audit that takes frames so much more often is of the distribution that was configured.
+        It also holds how a walker is to move from there, where its table says so: ``recoil`` (eV), ``compression``
+        (strain at the end) and ``bias`` (eV).
 
     Raises:
         StructureError: a file or density is not usable; the message says what to do.
@@ -51,7 +53,7 @@ def draw_start(
         case FileStarts():
             atoms, place = draw_from_file(material, starts, rng, base_directory=base_directory)
             text = f"file:{starts.path}#{place}"
-    atoms.info = {"start": text, "table": table}
+    atoms.info = {"start": text, "table": table, **_draw_motion(starts, rng)}
     if shares is not None:
         atoms.info["audit_factor"] = float(configured[table] / drawn[table])
     return atoms
@@ -60,6 +62,18 @@ def draw_start(
 def _distribution(weights: Sequence[float]) -> np.ndarray:
     """Probabilities (n,)."""
     return np.array(weights) / np.sum(weights)
+
+
+def _draw_motion(starts: StartTable, rng: np.random.Generator) -> dict[str, float]:
+    """How a walker is to move, drawn last: where nothing is asked for, no random number is used up."""
+    motion: dict[str, float] = {}
+    if starts.recoil is not None:
+        motion["recoil"] = float(rng.uniform(*starts.recoil))
+    if starts.compression is not None:
+        motion["compression"] = float(rng.uniform(*starts.compression))
+    if starts.bias:
+        motion["bias"] = starts.bias
+    return motion
 
 
 def _packing(material: Material, starts: PackingStarts, rng: np.random.Generator) -> tuple[Atoms, str]:

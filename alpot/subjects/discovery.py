@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from alpot.exploration.walker import Snapshot, WalkerReport
+from alpot.exploration.walker import MOTION, Snapshot, WalkerReport
 
 _GENERATION, _TEMPERATURE, _REASON = "generation", "temperature_K", "reason"
 #: The reason of labels that no exploration found.
@@ -39,6 +39,7 @@ def provenance_of(snapshot: Snapshot, walker: int, generation: int) -> dict[str,
         "density_g_per_cm3": snapshot.density,
         "mean_force_error": snapshot.mean_error,
         "max_force_error": snapshot.max_error,
+        **{name: snapshot.atoms.info[name] for name in MOTION if name in snapshot.atoms.info},
     }
 
 

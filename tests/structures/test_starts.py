@@ -69,3 +69,24 @@ def test_shares_like_the_weights_give_the_same_starts() -> None:
     plain = draw_start(material, np.random.default_rng(5), base_directory=Path())
     shared = draw_start(material, np.random.default_rng(5), base_directory=Path(), shares=[0.5, 0.5])
     assert plain == shared
+
+
+def test_a_table_says_how_its_walkers_move() -> None:
+    """What it says is drawn last, so that the structure is the same with and without it."""
+    tables = (
+        PackingStarts(atoms=(4, 4)),
+        PackingStarts(atoms=(4, 4), recoil=(5, 20), compression=(0.1, 0.2), bias=2.0),
+    )
+    plain, moved = (
+        [
+            draw_start(Material(elements=("Al",), starts=(table,)), np.random.default_rng(seed), base_directory=Path())
+            for seed in range(20)
+        ]
+        for table in tables
+    )
+    assert plain == moved
+    assert all(atoms.info == {"start": "packing", "table": 0} for atoms in plain)
+    recoils, strains = ([atoms.info[name] for atoms in moved] for name in ("recoil", "compression"))
+    assert 5 <= min(recoils) < 8 < 17 < max(recoils) <= 20
+    assert 0.1 <= min(strains) < 0.12 < 0.18 < max(strains) <= 0.2
+    assert {atoms.info["bias"] for atoms in moved} == {2.0}
