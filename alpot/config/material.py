@@ -69,8 +69,9 @@ class StartTable(Table):
     bias: Annotated[float, Field(ge=0)] | None = Field(
         None,
         description="largest energy in eV, of the whole frame, by which walkers are drawn to where the members"
-        " disagree (uncertainty-driven dynamics, Kulichenko et al. 2023); 1 to 3 for some hundred atoms. All walkers of"
-        " a batch in which one is biased cost about half as much again. By default none",
+        " disagree (uncertainty-driven dynamics, Kulichenko et al. 2023). A solid needs some 0.3 per atom: in 32 atoms"
+        " of fcc Al at 700 K, 2 eV change nothing, 15 eV raise the disagreement of forces fourfold within a"
+        " picosecond. All walkers of a batch in which one is biased cost about half as much again. By default none",
     )
 
 
