@@ -1,17 +1,21 @@
 """Which of the frames that wait should be labelled first, and which of them need no label any more.
 
-A label is worth what it teaches for what it costs. What a frame may teach is how wrong its forces are expected to be;
-less of that is left once something like it is labelled. So frames are taken one after the other, the best first, and
-with each one taken the others are worth less where they resemble it: the variance u of each atom in the networks' last
-layer (``alpot.potential.novelty``) shrinks, and the atom's expected error with its square root. Labels that the
-ensemble has not learned from yet, and those that are being computed, are taken before all others. This is the greedy
-choice of the largest determinant of batch active learning (Holzmüller et al., J. Mach. Learn. Res. 24, 164 (2023),
-section 4.2; Zaverkin et al., npj Comput. Mater. 10, 83 (2024)), with errors in physical units in place of the model's
-own variance.
+A label is worth what it teaches for what it costs. What it teaches is not only how wrong its own frame is expected to
+be, but what is then known of all that waits: the networks' last layers (``alpot.potential.novelty``) tell how much of
+the variance u of each atom a label would remove, and an atom's expected error shrinks with the root of its variance.
+So the frame is taken that removes most of the expected squared error of all atoms that wait; then the next one, given
+the first; and so on. A frame like many others is worth more than a lone oddity, and one like another that is taken
+already is worth little. Labels that the ensemble has not learned from yet, and those that are being computed, count as
+taken.
+
+This is integrated variance reduction (Cohn, Ghahramani and Jordan, J. Artif. Intell. Res. 4, 129 (1996)) with the
+Bayesian last layer of a network, greedily in batches (Ash et al., "Gone Fishing", NeurIPS 2021), and with errors in
+physical units, calibrated on labels, in place of the model's own variance.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,9 +33,11 @@ from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.novelty import Information, last_layers
 
 _FRAMES_PER_BATCH = 16
-#: Frames that are chosen one after the other; those behind them keep the order that they then have. More than are
-#: labelled before the next model judges them again.
+#: Frames that are chosen one after the other; those behind them keep the order that they had. More than are labelled
+#: before the next model judges them again.
 _MOST_CHOSEN = 200
+#: eV/Å; of an atom with a larger expected error nothing is known but that.
+_LARGEST_ERROR = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,8 @@ class Ranking:
     """What a model thinks of frames that wait.
 
     Attributes:
-        scores: (n_frames,) what each teaches for its cost, given those that come before it: the largest first.
+        scores: (n_frames,) squared force error, in (eV/Å)², that each removes from all that waits, for its cost and
+            given those that come before it: the largest first.
         urgencies: (n_frames,) expected force error relative to what the user accepts; at most 1: it is known already.
     """
 
@@ -77,29 +84,41 @@ def rank(
     urgencies = np.array([urgency(limits, float(error.mean()), float(error.max())) for error in errors])
     sizes = np.array([len(atoms) for atoms in frames], dtype=float)
     costs = (sizes / sizes.mean()) ** cost_exponent
-    layers = last_layers(ensemble, [*taken, *frames])
-    species, whitened = layers.species, information.whitened(layers)
-    n_taken = sum(len(atoms) for atoms in taken)
-    choice = _Choice(species[n_taken:], whitened[n_taken:])
-    if n_taken:
-        choice.take(species[:n_taken], whitened[:n_taken])
-    values = np.concatenate(errors) / limits.max_force_error
-    offsets = np.cumsum([0, *(len(atoms) for atoms in frames)])
-    scores = np.empty(len(frames))
-    waiting = np.ones(len(frames), dtype=bool)
-    for turn in range(len(frames)):
-        worth = np.add.reduceat(np.square(values) * choice.left, offsets[:-1])
-        # The root mean square error of an atom, for all the atoms of the label and their cost.
-        gains = np.where(waiting, np.sqrt(worth / sizes) * (sizes / sizes.mean()) / costs, -1.0)
-        gains = np.nan_to_num(gains, nan=0.0, posinf=np.finfo(float).max)
-        if turn >= _MOST_CHOSEN:
-            scores[waiting] = gains[waiting]
-            break
-        best = int(gains.argmax())
-        scores[best], waiting[best] = gains[best], False
-        atoms = slice(offsets[best], offsets[best + 1])
-        choice.take(species[n_taken:][atoms], whitened[n_taken:][atoms])
-    return Ranking(scores=scores, urgencies=urgencies)
+    known = _Known(np.concatenate(errors), *_split(ensemble, information, frames))
+    for species, rows in zip(*_split(ensemble, information, taken), strict=True):
+        known.take(species, rows)
+    return Ranking(scores=_in_turn(known, costs), urgencies=urgencies)
+
+
+def _split(
+    ensemble: Ensemble, information: Information, frames: Sequence[Atoms]
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
+    """Species (n_atoms,) and whitened last layers (n_atoms, d) of each frame."""
+    layers = last_layers(ensemble, frames)
+    cuts = np.cumsum([len(atoms) for atoms in frames])[:-1]
+    return np.split(layers.species, cuts), np.split(information.whitened(layers), cuts)
+
+
+def _in_turn(known: _Known, costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_frames,) what each removes for its cost when its turn comes, the best always first.
+
+    What a frame removes hardly ever grows while others are taken. So the best one is found by looking again at those
+    only whose last known worth is the largest.
+    """
+    queue = [(-known.removed_by(frame) / cost, 0, frame) for frame, cost in enumerate(costs)]
+    heapq.heapify(queue)
+    scores = np.array([-worth for worth, _, _ in sorted(queue, key=lambda entry: entry[2])])
+    least = np.inf
+    for turn in range(min(len(costs), _MOST_CHOSEN)):
+        while queue[0][1] < turn:
+            _, _, frame = heapq.heappop(queue)
+            heapq.heappush(queue, (-known.removed_by(frame) / costs[frame], turn, frame))
+        worth, _, best = heapq.heappop(queue)
+        least = scores[best] = min(-worth, least)
+        known.take(known.species[best], known.rows[best])
+    for worth, _, frame in queue:
+        scores[frame] = min(-worth, least)
+    return scores
 
 
 def deviations(ensemble: Ensemble, frames: Sequence[Atoms]) -> list[NDArray[np.float64]]:
@@ -112,35 +131,54 @@ def deviations(ensemble: Ensemble, frames: Sequence[Atoms]) -> list[NDArray[np.f
     return found
 
 
-class _Choice:
-    """Atoms that wait, and how much of their variance is left when others have been labelled.
+class _Known:
+    """What is known of the atoms that wait, as more and more frames are labelled: one linear model per element.
+
+    With unit noise, the covariance P of a model's weights begins as the identity, for the layers are whitened.
 
     Args:
-        species: (n_atoms,) element indices.
-        whitened: (n_atoms, d) see ``Information.whitened``: a Gaussian process with unit noise and a linear kernel.
-
-    Attributes:
-        left: (n_atoms,) share of the variance that is left, between 0 and 1.
+        errors: (n_atoms,) expected force errors of all atoms that wait, eV/Å.
+        species: (n_atoms,) element indices of the atoms of each frame that waits.
+        rows: (n_atoms, d) whitened last layers of the atoms of each.
     """
 
-    def __init__(self, species: NDArray[np.int64], whitened: NDArray[np.float64]) -> None:
-        self._species, self._whitened = species, whitened
-        self._first = np.square(whitened).sum(axis=1)
-        self._variance = self._first.copy()
-        self._covariances = {int(element): np.eye(whitened.shape[1]) for element in np.unique(species)}
-        self.left = np.ones(len(species))
+    def __init__(
+        self, errors: NDArray[np.float64], species: list[NDArray[np.int64]], rows: list[NDArray[np.float64]]
+    ) -> None:
+        self.species, self.rows = species, rows
+        all_species, all_rows = np.concatenate(species), np.concatenate(rows)
+        variances = np.square(all_rows).sum(axis=1)
+        # Infinite errors, of members that disagree beyond all numbers, would make everything else equal.
+        weights = np.minimum(np.nan_to_num(errors, nan=np.inf), _LARGEST_ERROR) ** 2
+        weights /= np.maximum(variances, np.finfo(float).tiny)
+        width = all_rows.shape[1]
+        #: By element: Σ e²/u ψψᵀ over the atoms that wait, so that their squared errors are its trace with P.
+        self._wanted: dict[int, NDArray[np.float64]] = {}
+        self._covariances: dict[int, NDArray[np.float64]] = {}
+        self._products: dict[int, NDArray[np.float64]] = {}
+        for element in np.unique(all_species).tolist():
+            mine = all_rows[all_species == element]
+            self._wanted[element] = (mine * weights[all_species == element, None]).T @ mine
+            self._set_covariance(element, np.eye(width))
 
-    def take(self, species: NDArray[np.int64], whitened: NDArray[np.float64]) -> None:
-        """Condition on the atoms of a frame, (n,) and (n, d)."""
-        for element in np.unique(species):
-            mine = self._species == element
-            if not mine.any():
-                continue
-            rows = whitened[species == element]
-            covariance = self._covariances[int(element)]
-            spread = covariance @ rows.T  # (d, n)
-            factor = cho_factor(np.eye(len(rows)) + rows @ spread)
-            shared = self._whitened[mine] @ spread  # (n_mine, n)
-            self._variance[mine] -= np.einsum("ij,ji->i", shared, cho_solve(factor, shared.T))
-            self._covariances[int(element)] = covariance - spread @ cho_solve(factor, spread.T)
-        self.left = np.clip(self._variance / np.maximum(self._first, np.finfo(float).tiny), 0.0, 1.0)
+    def _set_covariance(self, element: int, covariance: NDArray[np.float64]) -> None:
+        self._covariances[element] = covariance
+        self._products[element] = covariance @ self._wanted[element] @ covariance
+
+    def removed_by(self, frame: int) -> float:
+        """How much of the squared errors, (eV/Å)², of all that waits a label of this frame removes."""
+        removed = 0.0
+        for element in np.unique(self.species[frame]).tolist():
+            rows = self.rows[frame][self.species[frame] == element]
+            within = np.eye(len(rows)) + rows @ self._covariances[element] @ rows.T
+            removed += float(np.trace(cho_solve(cho_factor(within), rows @ self._products[element] @ rows.T)))
+        return removed
+
+    def take(self, species: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
+        """A frame with these atoms, (n_atoms,) and (n_atoms, d), is labelled."""
+        for element in np.unique(species).tolist():
+            if element in self._wanted:
+                mine, covariance = rows[species == element], self._covariances[element]
+                spread = covariance @ mine.T
+                factor = cho_factor(np.eye(len(mine)) + mine @ spread)
+                self._set_covariance(element, covariance - spread @ cho_solve(factor, spread.T))

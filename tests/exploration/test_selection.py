@@ -53,20 +53,39 @@ def test_labels_that_were_trained_on_leave_less_to_learn(ensemble, frames):
     assert few <= len(frames[0]) / 10  # an atom has a variance of 1 at most after its own label, of 1/10 after ten
 
 
-def test_greedy_choice_is_the_conditional_variance(ensemble, frames):
-    """The shares left after a choice are those of a Gaussian process conditioned on its atoms, computed at once."""
-    from alpot.exploration.selection import _Choice
+def test_what_is_removed_is_the_drop_of_the_conditional_variance(ensemble, frames):
+    """Of a Gaussian process conditioned on the labelled atoms, computed at once for all that waits."""
+    from alpot.exploration.selection import _Known, _split
 
     information = Information.of(ensemble, frames[:2])
-    layers = last_layers(ensemble, frames[2:])
-    rows = information.whitened(layers)
-    choice = _Choice(layers.species, rows)
-    for begin in (8, 0):
-        choice.take(layers.species[begin : begin + 8], rows[begin : begin + 8])
-    seen = rows[:16]
-    posterior = np.linalg.inv(np.eye(rows.shape[1]) + seen.T @ seen)
-    expected = np.einsum("ij,jk,ik->i", rows, posterior, rows) / np.square(rows).sum(axis=1)
-    np.testing.assert_allclose(choice.left, expected, rtol=1e-6)
+    waiting = frames[2:]
+    errors = np.random.default_rng(0).uniform(0.1, 1.0, sum(len(atoms) for atoms in waiting))
+    species, rows = _split(ensemble, information, waiting)
+    known = _Known(errors, species, rows)
+    everything = np.concatenate(rows)
+    first = np.square(everything).sum(axis=1)
+    seen = np.empty((0, everything.shape[1]))
+    left = errors**2
+    for frame in (2, 0, 3):
+        removed = known.removed_by(frame)
+        seen = np.concatenate([seen, rows[frame]])
+        posterior = np.linalg.inv(np.eye(everything.shape[1]) + seen.T @ seen)
+        variances = np.einsum("ij,jk,ik->i", everything, posterior, everything)
+        after = errors**2 * variances / first
+        assert removed == pytest.approx(left.sum() - after.sum(), rel=1e-6)
+        left = after
+        known.take(species[frame], rows[frame])
+
+
+def test_one_of_many_is_worth_more_than_a_lone_one(ensemble, crystal):
+    """Five frames of one kind and one of another: one of the five goes first, the lone one next."""
+    kind = [crystal(i, (2, 1, 1), a=4.0) for i in range(5)]
+    lone = crystal(9, (2, 1, 1), a=4.5)
+    even = ErrorBound(slope=1e-9, floor=1e9)  # 1 eV/Å everywhere, so that only resemblance counts
+    scores = rank([*kind, lone], ensemble, even, LIMITS, information=Information.none(ensemble)).scores
+    order = np.argsort(-scores)
+    assert order[0] < 5 and scores[order[0]] > scores[5]
+    assert order[1] == 5 or scores[5] > 0.5 * scores[order[1]]
 
 
 def test_a_small_cell_with_the_same_environments_comes_first(ensemble, crystal):
