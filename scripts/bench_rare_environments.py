@@ -27,6 +27,8 @@ from alpot.potential.frame_cache import FrameCache
 
 HIDDEN, MEMBERS = (48, 32), 4
 POWERS = (0.0, 0.5, 1.0)
+#: Fresh frames of all kinds with their shares; 15 of each rare kind besides.
+COMMON = 80
 #: Of the mean square of the features: directions in which the environments hardly differ say nothing.
 _RIDGE = 1e-3
 _LEAST, _MOST = 1.0 / 3.0, 3.0
@@ -46,13 +48,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("../shared/ani-al"), help="folder of ANI-Al")
-    parser.add_argument("--labels", type=int, default=200, help="to train on")
-    parser.add_argument("--epochs", type=int, default=100, help="passes through the data")
+    parser.add_argument("--labels", type=int, default=150, help="to train on")
+    parser.add_argument("--epochs", type=int, default=60, help="passes through the data")
     parser.add_argument("--seeds", type=int, default=3, help="sets of labels and weights")
     parser.add_argument("--output", type=Path, help="write all figures to this file as JSON")
     options = parser.parse_args()
     aluminum, rng, rows = Aluminum(options.weights), np.random.default_rng(10_000), []
-    fresh = aluminum.labels(150, rng) + [aluminum.label_of(kind, rng) for kind in RARE for _ in range(25)]
+    fresh = aluminum.labels(COMMON, rng) + [aluminum.label_of(kind, rng) for kind in RARE for _ in range(15)]
     of_atoms = np.repeat(kinds_of(fresh), [len(label.atoms) for label in fresh])
     settings = Training(max_epochs=options.epochs, learning_rate=4e-3)
     for seed in range(options.seeds):
@@ -61,8 +63,8 @@ def main() -> None:
             everywhere = np.ones((MEMBERS, len(labels)))
             ensemble = fitted(labels, HIDDEN, everywhere, settings, seed, partial(rarity, power))
             energies, forces = errors_of(AlpotCalculator(ensemble, mean_forces_only=True), fresh)
-            row: dict[str, Any] = {"seed": seed, "power": power, "energy": rmse(energies[:150])}
-            row["force"] = rmse(forces[: sum(len(label.atoms) for label in fresh[:150])])
+            row: dict[str, Any] = {"seed": seed, "power": power, "energy": rmse(energies[:COMMON])}
+            row["force"] = rmse(forces[: sum(len(label.atoms) for label in fresh[:COMMON])])
             row |= {f"force_{kind}": rmse(forces[of_atoms == kind]) for kind in SHARES}
             row |= {f"energy_{kind}": rmse(energies[kinds_of(fresh) == kind]) for kind in SHARES}
             rows.append(row)
