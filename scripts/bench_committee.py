@@ -293,7 +293,7 @@ def main() -> None:
         "force_rmse": "RMSE eV/Å", "spearman_atoms": "rank, atoms", "spearman_worst_atoms": "rank, worst",
         "slope": "slope",
         "coverage": "coverage", "mean_bound": "bound eV/Å", "pinball": "pinball eV/Å", "negative_log_likelihood": "NLL",
-        "train_cpu_s": "training s", "step_ms": "step ms",
+        "train_cpu_s": "fit and posterior s", "step_ms": "step ms",
     }  # fmt: skip
     for heading in ("committee", *columns.values()):
         table.add_column(heading, justify="right")
