@@ -27,8 +27,8 @@ from alpot.potential.self_energies import fit_self_energies
 from alpot.store.checkpoint import Checkpoint
 
 _RETRAININGS = 2
-#: Of the learning rate where a parent is continued. With the full rate errors on fresh frames are up to 3 % larger and
-#: members less diverse for their error; half the epochs instead cost a seventh (``scripts/bench_warm_start.py``).
+#: Of the learning rate where a parent is continued. With the full rate errors on fresh frames are 3 % larger, and the
+#: members' deviation is a fifth smaller relative to them (``reference_data/benchmarks/warm_start.json``).
 _RATE_OF_CONTINUATION = 1.0 / 3.0
 
 
