@@ -53,7 +53,11 @@ class Training(Table):
     stress_weight: Annotated[float, Field(ge=0)] = Field(
         0.1, description="weight of the squared error of stress × volume per atom (the virial), in 1/(0.1 eV/atom)²"
     )
-    warm_start: bool = Field(False, description="begin from the last generation's weights instead of random ones")
+    warm_start: bool | Literal["auto"] = Field(
+        "auto",
+        description="continue from the promoted generation's weights, at a third of the learning rate, instead of"
+        " random ones; auto: unless the last generation was not promoted",
+    )
 
     @model_validator(mode="after")
     def _some_blocks_left_to_train(self) -> Training:

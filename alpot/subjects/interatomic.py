@@ -258,6 +258,15 @@ class InteratomicSubject:
 
     # ------------------------------------------------------------------------------------------------ train
 
+    def _continues(self, generation: int, parent: int) -> bool:
+        """Whether a training begins from the weights of the generation ``parent``, which is the promoted one.
+
+        Where the one before the new one was not promoted, labels that nothing was trained on have judged it worse:
+        going on from the same weights once more is not the way.
+        """
+        asked = self.config.training.warm_start
+        return parent == generation - 1 if asked == "auto" else asked
+
     def _train(self, assignment: Assignment) -> dict[str, Any]:
         """Compact single labels into shards, refuse those that are wrong, and fit all members to the rest."""
         spec = assignment.spec
@@ -275,7 +284,7 @@ class InteratomicSubject:
             potential=self.config.potential,
             settings=self.config.training,
             seed=int(self._rng(assignment).integers(2**31)),
-            parent=parent[0] if parent is not None and self.config.training.warm_start else None,
+            parent=parent[0] if parent is not None and self._continues(generation, spec["parent"]) else None,
             residuals=residuals,
             device=self.device,
         )

@@ -314,6 +314,8 @@ def test_warm_start_goes_on(trained, aluminum):
     assert torch.equal(warm.ensemble.feature_mean, trained.ensemble.feature_mean)
     np.testing.assert_array_equal(warm.ensemble.self_energies, trained.ensemble.self_energies)
     assert warm.ensemble is not trained.ensemble
+    rates = np.array([[line.learning_rate for line in fit.history] for fit in (warm, cold)])
+    np.testing.assert_allclose(rates[0], rates[1] / 3.0)  # the same schedule, from a third of the peak
 
 
 def test_a_parent_of_another_make_is_refused(trained, aluminum):

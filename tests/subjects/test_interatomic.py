@@ -336,15 +336,19 @@ def test_an_interrupted_training_goes_on(fresh):
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("warm", [True, False])
-def test_warm_start(campaign, warm):
+@pytest.mark.parametrize(
+    ("warm", "generation", "continues"),
+    # The parent is generation 1: where the new one is not 2, one or more between them were not promoted.
+    [("true", 9, True), ("false", 2, False), ('"auto"', 2, True), ('"auto"', 3, False)],
+)
+def test_warm_start(campaign, warm, generation, continues):
     changes = [('schedule = "one-cycle"', 'schedule = "plateau"'), ("learning_rate = 1e-2", "learning_rate = 1e-9")]
-    rewrite(campaign, *changes, ("max_epochs = 4", f"max_epochs = 1\nwarm_start = {str(warm).lower()}"))
+    rewrite(campaign, *changes, ("max_epochs = 4", f"max_epochs = 1\nwarm_start = {warm}"))
     subject = InteratomicSubject(campaign.path)
-    do(subject, "train", train_spec(store(subject, emt_labels(6)), generation=9, parent=1))
-    parent, child = (load_file(campaign.model_path(g) / "weights.safetensors") for g in (1, 9))
+    do(subject, "train", train_spec(store(subject, emt_labels(6)), generation=generation, parent=1))
+    parent, child = (load_file(campaign.model_path(g) / "weights.safetensors") for g in (1, generation))
     # The learning rate is next to nothing: the weights are those of the beginning.
-    assert all(np.allclose(parent[name], child[name], atol=1e-6) for name in parent) == warm
+    assert all(np.allclose(parent[name], child[name], atol=1e-6) for name in parent) == continues
 
 
 # -------------------------------------------------------------------------------------------------------- assess
