@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from active_learning.plan import Plan
+from alpot.config import Material
 from alpot.errors import ReferenceError
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.training import train
@@ -99,20 +100,23 @@ class Engine:
         return np.random.default_rng([self.seed, *purpose])
 
     def starts(
-        self, purpose: int, number: int, count: int, shares: Sequence[float] | None = None
+        self,
+        purpose: int,
+        number: int,
+        count: int,
+        material: Material | None = None,
+        shares: Sequence[float] | None = None,
     ) -> Iterator[tuple[Atoms, np.random.Generator]]:
         """Starts, each with random numbers of its own: as a campaign draws them, the same ones for all policies.
 
         Args:
             purpose, number: what for, and which of its batches.
             count: how many.
-            shares: of the tables of starts, where they are not those of the material.
+            material: from which tables; by default those that all policies draw from.
+            shares: of the tables, where they are not as configured.
         """
         for rng in self.rng(purpose, self.generation + 1, number).spawn(count):
-            if shares is None:
-                yield draw_start(self.plan.material, rng, base_directory=self.scratch), rng
-            else:
-                yield draw_start(self.plan.material, rng, base_directory=self.scratch, shares=shares), rng
+            yield draw_start(material or self.plan.material, rng, base_directory=self.scratch, shares=shares), rng
 
     def pay(self, choices: Sequence[Choice]) -> None:
         """Have the reference compute frames."""

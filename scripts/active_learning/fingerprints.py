@@ -1,4 +1,4 @@
-"""What a frame looks like, without a model of its energy: for policies that choose by it, and to find near duplicates."""
+"""What a frame looks like, whatever its energy: for policies that choose by it, and to find near duplicates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fingerprints(ensemble: Ensemble, frames: Sequence[Atoms]) -> NDArray[np.floa
 
 
 def distances(rows: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n_rows, n_others) root-mean-square difference of two sets of fingerprints, in deviations of the training data."""
+    """(n_rows, n_others) root-mean-square differences of fingerprints, in deviations of the training data."""
     squares = np.square(rows).sum(axis=1)[:, None] + np.square(others).sum(axis=1) - 2.0 * rows @ others.T
     return np.asarray(np.sqrt(np.maximum(squares, 0.0) / rows.shape[1]))
 

@@ -78,7 +78,7 @@ def bench_frames(reference: ReferenceCalculator, cache: Path, size: BenchSize, r
         ase.io.write(made, frames)
         publish_new(path, made.read_bytes())
         made.unlink()
-    return [frame for frame in ase.io.iread(path)]
+    return list(ase.io.iread(path))
 
 
 def _walk(run: _Run, calculator: BaseCalculator, n_frames: int, rng: np.random.Generator) -> Iterator[Atoms]:

@@ -24,6 +24,24 @@ CRYSTALS = CrystalStarts(
 )
 PACKINGS = PackingStarts(weight=3.0, atoms=(24, 40), density=(1.9, 3.4), min_distance_factor=0.8)
 
+MATERIAL = Material(elements=("Al",), starts=(CRYSTALS, PACKINGS))
+POTENTIAL = Potential(members=4, hidden=(48, 32))
+TRAINING = Training(max_epochs=80, learning_rate=4e-3, stress_weight=0.3, validation_blocks=1, test_blocks=0)
+EXPLORATION = Exploration(
+    walkers=8,
+    timestep=3.0,
+    max_time=0.75,
+    temperature_start=(100.0, 1500.0),
+    temperature_end=(100.0, 2500.0),
+    temperature_amplitude=(0.0, 1500.0),
+    temperature_period=(0.5, 2.0),
+    density_amplitude=(-0.4, 0.8),
+    density_period=(0.5, 2.0),
+    max_force_error=0.8,
+    mean_force_error=0.3,
+    audit_share=0.12,
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -43,25 +61,10 @@ class Plan:
     """
 
     schedule: tuple[int, ...]
-    material: Material = Material(elements=("Al",), starts=(CRYSTALS, PACKINGS))
-    potential: Potential = Potential(members=4, hidden=(48, 32))
-    training: Training = Training(
-        max_epochs=80, learning_rate=4e-3, stress_weight=0.3, validation_blocks=1, test_blocks=0
-    )
-    exploration: Exploration = Exploration(
-        walkers=8,
-        timestep=3.0,
-        max_time=0.75,
-        temperature_start=(100.0, 1500.0),
-        temperature_end=(100.0, 2500.0),
-        temperature_amplitude=(0.0, 1500.0),
-        temperature_period=(0.5, 2.0),
-        density_amplitude=(-0.4, 0.8),
-        density_period=(0.5, 2.0),
-        max_force_error=0.8,
-        mean_force_error=0.3,
-        audit_share=0.12,
-    )
+    material: Material = MATERIAL
+    potential: Potential = POTENTIAL
+    training: Training = TRAINING
+    exploration: Exploration = EXPLORATION
     surplus: float = 0.5
     rounds: int = 16
     bench: BenchSize = field(default_factory=BenchSize)

@@ -29,7 +29,7 @@ _RECORD_INTERVAL = 0.1
 class Policy(Protocol):
     """Says what is labelled next."""
 
-    def first_choices(self, starts: list[Atoms]) -> list[Choice]:
+    def first_choices(self, starts: list[Atoms], audit_share: float) -> list[Choice]:
         """The first labels, of the same random starts for all policies."""
         ...
 
@@ -49,7 +49,7 @@ class Policy(Protocol):
 class Others:
     """What the policies of others have in common: no calibration, no audit."""
 
-    def first_choices(self, starts: list[Atoms]) -> list[Choice]:
+    def first_choices(self, starts: list[Atoms], audit_share: float) -> list[Choice]:
         """All are trained on."""
         return [Choice(atoms=atoms) for atoms in starts]
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from active_learning.alpot_policy import Alpot, Ingredients
 from active_learning.engine import Engine
 from active_learning.fingerprints import distances, fingerprints
 from active_learning.frames import bench_frames
 from active_learning.measures import bench_errors, properties, property_errors, stability
 from active_learning.plan import Plan
-from active_learning.policies import DRAWS, FarthestPoints, FixedThresholds, Policy, RandomFrames, TrustLevels
+from active_learning.policies import FarthestPoints, FixedThresholds, Policy, RandomFrames, TrustLevels
 from alpot.config import Reference
 from alpot.potential.ensemble import Ensemble
 from alpot.reference import ReferenceCalculator, level_of_theory, open_reference
@@ -28,8 +30,12 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "paper-loose": lambda: FixedThresholds(limit=0.25),
     "dpgen": TrustLevels,
     "fps": FarthestPoints,
+    "alpot": Alpot,
 }
-ABLATIONS: tuple[str, ...] = ()
+ABLATIONS: dict[str, Callable[[], Policy]] = {
+    f"alpot-{field.name.replace('_', '-')}": partial(Alpot, Ingredients(**{field.name: False}))
+    for field in fields(Ingredients)
+}
 _BENCH_SEED = 2003_04934
 #: Random numbers for: the first labels, the runs of the test of stability.
 _FIRST, _STABILITY = 0, 4
@@ -80,25 +86,17 @@ def open_bench(settings: Reference, folder: Path, cache: Path, plan: Plan) -> Be
 def run_policy(name: str, seed: int, plan: Plan, bench: Bench, scratch: Path) -> dict[str, Any]:
     """Everything that is recorded of a run, JSON-able."""
     began = time.process_time()
-    policy = POLICIES[name]()
+    policy = (POLICIES | ABLATIONS)[name]()
     engine = Engine(plan, bench.reference, seed, scratch)
     bench.reference.compute(bench.frames[0], scratch)  # what is compiled at the first call is no part of any label
     starts = [atoms for atoms, _ in engine.starts(_FIRST, 0, plan.schedule[0])]
-    engine.pay(policy.first_choices(starts))
-    curve = []
-    for index, n_labels in enumerate(plan.schedule):
-        if index > 0:
-            engine.pay(policy.choose(engine, ensemble, n_labels - len(engine.keys)))
+    engine.pay(policy.first_choices(starts, plan.exploration.audit_share))
+    ensemble = engine.train()
+    curve = [_point(engine, ensemble, policy, bench)]
+    for n_labels in plan.schedule[1:]:
+        engine.pay(policy.choose(engine, ensemble, n_labels - len(engine.keys)))
         ensemble = engine.train()
-        curve.append(
-            {
-                "labels": len(engine.keys),
-                "trained_on": len(engine.labels),
-                "audit": len(engine.audit),
-                **bench_errors(ensemble, bench.frames, policy.bound(engine, ensemble)),
-                "costs": engine.costs.to_json(),
-            }
-        )
+        curve.append(_point(engine, ensemble, policy, bench))
     calculator = bench.reference.calculator(scratch)
     facts = policy.facts(engine)
     return {
@@ -111,6 +109,17 @@ def run_policy(name: str, seed: int, plan: Plan, bench: Bench, scratch: Path) ->
         "duplicates": _duplicates(engine, ensemble),
         "facts": facts,
         "seconds": round(time.process_time() - began, 1),
+    }
+
+
+def _point(engine: Engine, ensemble: Ensemble, policy: Policy, bench: Bench) -> dict[str, Any]:
+    """A point of the learning curve."""
+    return {
+        "labels": len(engine.keys),
+        "trained_on": len(engine.labels),
+        "audit": len(engine.audit),
+        **bench_errors(ensemble, bench.frames, policy.bound(engine, ensemble)),
+        "costs": engine.costs.to_json(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Walkers that record what they pass, for policies that choose among frames of molecular dynamics by rules of their own.
+"""Walkers that record what they pass, for policies that choose among its frames by rules of their own.
 
 They move as those of alpot's explorer do: the same schedules, thermostat, contacts and limits, on the same dynamics.
 """
