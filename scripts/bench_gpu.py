@@ -262,6 +262,7 @@ def exploration(bench: Bench) -> Iterator[Row]:
 
     from alpot.config import Exploration
     from alpot.exploration.explorer import Explorer
+    from alpot.potential.calibration import ErrorBound
 
     n_walkers, repetitions = MANY_SMALL
     positions, cells, counts = crystals(1, repetitions, torch.Generator().manual_seed(0))
@@ -280,7 +281,7 @@ def exploration(bench: Bench) -> Iterator[Row]:
         )
         starts = [(atoms, np.random.default_rng(seed)) for seed in range(n_walkers)]
         begin = time.perf_counter()
-        reports = list(Explorer(bench.ensemble, settings).run(starts))
+        reports = list(Explorer(bench.ensemble, settings, ErrorBound()).run(starts))
         torch.cuda.synchronize()
         elapsed = time.perf_counter() - begin
         if any(report.time < settings.max_time - 1e-9 for report in reports):

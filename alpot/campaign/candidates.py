@@ -19,7 +19,7 @@ class Waiting:
 
     Attributes:
         candidate: what waits.
-        generation: the model that gave it its score.
+        generation: the model that ranked it among the others; None if none has.
         turn: its number among all that came into the queue.
         reference: hash of the settings that it was given with; empty if it was found, or in older ledgers.
     """
@@ -36,7 +36,7 @@ class Waiting:
         return (group, -self.candidate.score / self.candidate.cost, self.turn)
 
     def is_outdated(self, promoted: int | None) -> bool:
-        """Whether the promoted generation should judge it before it is labelled.
+        """Whether the promoted generation should rank it among the others before it is labelled.
 
         Audit candidates, and those apart, are labelled whatever a model thinks of them.
         """
@@ -91,14 +91,21 @@ class Candidates:
         """How many of ``waiting`` or ``labelling`` may become labels to train on or for the audit."""
         return len(queue) - sum(identifier in queue for identifier in self.apart_open)
 
+    @staticmethod
+    def ranked(queue: Mapping[str, Waiting]) -> list[str]:
+        """Those of ``waiting`` or ``labelling`` that are chosen by rank: the audit's and those apart are not."""
+        return [name for name, entry in queue.items() if not (entry.candidate.audit or entry.candidate.apart)]
+
     # ------------------------------------------------------------------------------------------ they come in
 
-    def add(self, found: Sequence[Candidate], generation: int | None, promoted: int | None) -> None:
+    def add(self, found: Sequence[Candidate], promoted: int | None) -> None:
         """What an exploration found; equal structures are taken in once.
+
+        Explorations know nothing of each other, so that scores of theirs are no order: what is found is ranked among
+        all that waits, as soon as there is a model.
 
         Args:
             found: all that one exploration has found.
-            generation: the model that it explored with.
             promoted: the generation that is promoted by now.
         """
         for candidate in found:
@@ -111,7 +118,7 @@ class Candidates:
             self.keys.add(candidate.key)
             if candidate.apart:
                 self.apart_open.add(candidate.id)
-            self._queue_or_judge(Waiting(candidate, generation), promoted)
+            self._queue_or_judge(Waiting(candidate, None), promoted)
 
     def give(self, candidates: Iterable[Candidate], reference: str) -> None:
         """Candidates that nobody had to find; ``reference``: hash of the settings by which they are to be labelled."""
@@ -127,12 +134,12 @@ class Candidates:
         """A generation was promoted, which will judge those that wait."""
         for identifier in [name for name, entry in self.waiting.items() if entry.is_outdated(promoted)]:
             self.stale[identifier] = self.waiting.pop(identifier)
-        # Or their former places in the queue would pile up, promotion by promotion.
-        self._queue = [(entry.rank, identifier) for identifier, entry in self.waiting.items()]
-        heapq.heapify(self._queue)
+        self._line_up()
 
     def judge(self, identifiers: Iterable[str], summary: ScoreSummary, promoted: int | None) -> None:
         """Stale candidates have a new score, or are dropped because the model knows them already.
+
+        Those that were waiting beside them may have a new score, too: each label makes others worth less.
 
         Args:
             identifiers: those that were judged.
@@ -149,6 +156,10 @@ class Candidates:
             entry.candidate.score = summary.scores.get(identifier, entry.candidate.score)
             entry.generation = summary.generation
             self._queue_or_judge(entry, promoted)
+        for identifier, score in summary.scores.items():
+            if identifier in self.waiting:
+                self.waiting[identifier].candidate.score = score
+        self._line_up()
 
     def keep_scores(self, identifiers: Iterable[str]) -> None:
         """Stale candidates wait with the scores that they have: better an old score than none."""
@@ -159,7 +170,9 @@ class Candidates:
 
     def begin(self, identifier: str) -> None:
         """The label task of a candidate was started."""
-        self.labelling[identifier] = self.waiting.pop(identifier)
+        # In a ledger of an older alpot, what the promoted generation had found was labelled as it came.
+        entry = self.waiting.pop(identifier, None) or self.stale.pop(identifier)
+        self.labelling[identifier] = entry
 
     def finish(self, identifier: str) -> Candidate:
         """A candidate got its label."""
@@ -209,6 +222,11 @@ class Candidates:
             self.stale[entry.candidate.id] = entry
         else:
             self._enqueue(entry)
+
+    def _line_up(self) -> None:
+        """Make the queue anew; former places of those in it would pile up."""
+        self._queue = [(entry.rank, identifier) for identifier, entry in self.waiting.items()]
+        heapq.heapify(self._queue)
 
     def _enqueue(self, entry: Waiting) -> None:
         self._turns += 1

@@ -126,7 +126,17 @@ def _train(state: State, settings: PolicySettings) -> Event | None:
 def _score(state: State, settings: PolicySettings) -> Event | None:
     if not state.candidates.stale or state.work.pending(Kind.SCORE) or not free_slots(state, settings, Kind.SCORE):
         return None
-    return _start(state, Kind.SCORE, {"generation": state.promoted, "candidates": list(state.candidates.stale)})
+    candidates, labels = state.candidates, state.dataset.training
+    is_learning = state.work.pending(Kind.TRAIN) or state.unassessed is not None
+    spec = {
+        "generation": state.promoted,
+        "candidates": list(candidates.stale),
+        "waiting": candidates.ranked(candidates.waiting),
+        "labelling": candidates.ranked(candidates.labelling),
+        "labels": len(labels.loose),
+        "unseen": labels.unseen + (state.dataset.in_training if is_learning else 0),
+    }
+    return _start(state, Kind.SCORE, spec)
 
 
 def _label(state: State, settings: PolicySettings) -> Event | None:
@@ -134,6 +144,8 @@ def _label(state: State, settings: PolicySettings) -> Event | None:
     if candidate is None or not free_slots(state, settings, Kind.LABEL):
         return None
     if not candidate.apart and _labels_left(state, settings) <= 0:
+        return None
+    if not (candidate.apart or candidate.audit) and _has_chosen(state, settings):
         return None
     return _start(state, Kind.LABEL, {"candidate": candidate.id})
 
@@ -154,7 +166,7 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
         return None
     # A whole generation's labels are in: wait for the model that learns from them, rather than spend the budget on
     # what an outdated one does not know.
-    if labels.unseen >= max(settings.labels_per_generation, _GROWTH * labels.size):
+    if labels.unseen >= _generation(state, settings):
         return None
     # What the explorations in flight will find counts too, or a thousand free workers would explore all at once; and
     # so do the labels that end before an exploration does, or the label workers would be idle by then.
@@ -163,6 +175,23 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
     if backlog - state.turnover > _stock(settings) or backlog >= _labels_left(state, settings):
         return None
     return _start(state, Kind.EXPLORE, {"generation": state.promoted})
+
+
+def _generation(state: State, settings: PolicySettings) -> float:
+    """Labels that one model may ask for, before the next one judges what waits."""
+    return max(settings.labels_per_generation, _GROWTH * state.dataset.training.size)
+
+
+def _has_chosen(state: State, settings: PolicySettings) -> bool:
+    """Whether the promoted model has asked for its share: what waits is better chosen by the next one.
+
+    There is always work for each label worker; and a training takes the labels that it is given off the count, so that
+    labels go on beside it.
+    """
+    if state.promoted is None:
+        return False
+    asked = state.dataset.training.unseen + state.candidates.undecided(state.candidates.labelling)
+    return asked >= max(_generation(state, settings), settings.slots[settings.pool_of[Kind.LABEL]])
 
 
 def _stock(settings: PolicySettings) -> int:

@@ -279,7 +279,7 @@ class State:
         if summary.generation == self.promoted:
             surprised = any(not candidate.audit for candidate in summary.candidates)
             self.quiet = 0.0 if surprised else self.quiet + summary.simulated_time
-        self.candidates.add(summary.candidates, summary.generation, self.promoted)
+        self.candidates.add(summary.candidates, self.promoted)
 
     def _labelled(self, identifier: str, summary: LabelSummary) -> None:
         self.calculations += self.candidates.counts(identifier)

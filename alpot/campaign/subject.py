@@ -9,7 +9,9 @@ kind       spec
 explore    ``generation``: explore with this model; None: there is none yet, emit ``starts`` initial structures, and,
            if ``apart``, those whose labels are kept apart
 label      ``candidate``: id of the candidate
-score      ``generation``, ``candidates``: ids to be judged again by this model
+score      ``generation``, ``candidates``: ids to be judged by this model; ``waiting``: ids that it has judged, among
+           which they are to be ranked; ``labelling``: ids whose labels are being computed; ``labels``: keys of the
+           last labels that are not in a shard, ``unseen``: how many of them the model has not learned from
 train      ``generation``: the new one; ``parent``: the promoted one or None; ``shards``: files of labels to train on;
            ``labels``: keys of those that are not in a shard; ``audit_labels``: keys of labels for the audit that are
            not in a shard (to be compacted, never to be trained on); ``unseen``: how many labels are new;
@@ -156,7 +158,7 @@ class ScoreSummary(Summary):
     """What a newer model thinks of waiting candidates."""
 
     generation: int
-    scores: dict[str, float]
+    scores: dict[str, float] = Field(description="of those that were to be judged, and of those that wait beside them")
     certain: list[str] = Field(default_factory=list, description="ids that the model knows already; they are dropped")
 
 
@@ -180,6 +182,15 @@ class TrainSummary(Summary):
     metrics: dict[str, Any] = Field(default_factory=dict)
 
 
+class Bound(Summary):
+    """With ``confidence``, an error of a force is at most slope × (deviation of the members + floor)."""
+
+    slope: NonNegative
+    floor: NonNegative = Field(description="eV/Å")
+    confidence: float
+    n_frames: int = Field(description="labels that it was learned from; 0 where it is assumed")
+
+
 class AssessSummary(Summary):
     """Whether a generation is better than the one it would replace."""
 
@@ -190,6 +201,13 @@ class AssessSummary(Summary):
     audit_labels: int = 0
     refused: dict[str, str] = Field(default_factory=dict, description="audit labels that are wrong: why, by key")
     calibration: float | None = None
+    force_bound: Bound | None = None
+    coverage: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="share of the atoms of new audit labels whose error the bound of the promoted generation held"
+    )
+    coverage_of: int | None = Field(None, description="that generation")
+    coverage_atoms: int = Field(0, description="atoms of these labels")
+    coverage_frames: int = Field(0, description="these labels")
     properties: list[dict[str, Any]] = Field(
         default_factory=list, description="rows of the table of physical properties, see ``PropertyRow``"
     )

@@ -41,11 +41,22 @@ class Exploration(Table):
         (1.0, 50.0), description="range of the period of the density in ps, drawn per walker"
     )
     check_interval: int = Field(10, ge=1, description="time steps between two checks of uncertainty and contacts")
+    confidence: float = Field(
+        0.9,
+        ge=0.5,
+        le=0.99,
+        description="share of true force errors that the bounds on them shall cover; learned from audit labels once"
+        " there are enough of them, 9 for 0.9 and 19 for 0.95",
+    )
     max_force_error: Positive = Field(
-        0.3, description="a walker stops when the expected force error of its worst atom exceeds this, in eV/Å"
+        0.5,
+        description="a walker stops when the bound on the force error of its worst atom, calibrated to hold with"
+        " `confidence`, exceeds this, in eV/Å",
     )
     mean_force_error: Positive = Field(
-        0.1, description="a walker stops when the expected force error, averaged over atoms, exceeds this, in eV/Å"
+        0.15,
+        description="a walker stops when the bound on the force error, calibrated to hold with `confidence` and averaged"
+        " over atoms, exceeds this, in eV/Å",
     )
     contact_factor: Positive = Field(
         0.6,

@@ -12,10 +12,22 @@ from alpot.config import Exploration
 from alpot.exploration.dynamics import Dynamics
 from alpot.exploration.measurement import Measurement
 from alpot.exploration.saved_state import LAYOUT, from_saved, to_saved
+from alpot.exploration.uncertainty import urgency
 from alpot.exploration.walker import Check, Ending, Snapshot, Walker, WalkerReport
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.ensemble import Ensemble
 from alpot.store.checkpoint import Checkpoint
 from alpot.structures.contacts import closest_approach
+
+#: A walker that meets uncertainty goes on until its forces are this many times as uncertain as is accepted: labels
+#: teach more a little beyond what is known, and forces are still good enough to stay physical.
+_FARTHEST = 2.0
+#: Beyond this it has left what is physical at one bound; its last good frame is then worth more than the one that it
+#: fell into.
+_TOO_FAR = 4.0
+#: ps; uncertain frames of one walker lie this far apart in time, about a period of the slowest vibrations, and there
+#: are so many of them at most.
+_APART, _MOST_FOUND = 0.2, 4
 
 #: Frames, each with the random numbers of its walker.
 Starts = Iterable[tuple[Atoms, np.random.Generator]]
@@ -30,13 +42,13 @@ class Explorer:
     Args:
         ensemble: the potential; its floating-point type is used as it is.
         settings: of the exploration.
-        calibration: factor from the members' deviation to the expected force error.
+        bound: from the members' deviation to the force error that an atom has at most.
     """
 
-    def __init__(self, ensemble: Ensemble, settings: Exploration, calibration: float = 1.0) -> None:
+    def __init__(self, ensemble: Ensemble, settings: Exploration, bound: ErrorBound) -> None:
         self.ensemble = ensemble
         self.settings = settings
-        self.calibration = calibration
+        self.bound = bound
 
     def run(
         self,
@@ -54,7 +66,7 @@ class Explorer:
                 again, of which it passes over those it has taken. If they are dear to make: a function that gives
                 the starts from a number on, counted from 0.
             checkpoint: where the exploration is saved, and where it is looked for; offered before every advance.
-            belongs_to: what tells this exploration from all others: a hash of potential, calibration, settings and
+            belongs_to: what tells this exploration from all others: a hash of potential, error bound, settings and
                 starts. A checkpoint of something else is not looked at.
 
         Raises:
@@ -104,8 +116,8 @@ class Explorer:
             walker = dynamics.walkers[slot]
             check = Check(
                 time=walker.time,
-                mean_error=self.calibration * measurement.mean_deviation,
-                max_error=self.calibration * measurement.max_deviation,
+                mean_error=self.bound.of(measurement.mean_deviation),
+                max_error=self.bound.of(measurement.max_deviation),
             )
             ending = self._judge(walker, measurement, check)
             if ending in (Ending.BLOW_UP, Ending.CONTACT):
@@ -113,9 +125,11 @@ class Explorer:
                 continue
             if walker.wants_audit:
                 walker.audit = walker.snapshot(*dynamics.space.frame(slot), check)
-            if ending is Ending.UNCERTAIN:
-                yield self._report(walker, ending, walker.snapshot(*dynamics.space.frame(slot), check))
-            elif ending is Ending.FINISHED:
+            if self._is_worth_a_label(walker, check):
+                walker.found += (walker.snapshot(*dynamics.space.frame(slot), check),)
+            if ending is Ending.UNCERTAIN and not walker.found:
+                yield self._report(walker, ending, self._last_good(dynamics, slot))
+            elif ending is not None:
                 yield self._report(walker, ending, None)
             else:
                 walker.last_good = check
@@ -130,13 +144,26 @@ class Explorer:
             return Ending.BLOW_UP
         if measurement.in_contact:
             return Ending.CONTACT
-        if not (
-            check.mean_error <= self.settings.mean_force_error and check.max_error <= self.settings.max_force_error
-        ):
+        if self._urgency(check) > _FARTHEST:
             return Ending.UNCERTAIN
         if walker.time >= self.settings.max_time:
             return Ending.FINISHED
         return None
+
+    def _urgency(self, check: Check) -> float:
+        return urgency(self.settings, check.mean_error, check.max_error)
+
+    def _is_worth_a_label(self, walker: Walker, check: Check) -> bool:
+        """Whether a frame is uncertain, not too far gone, and not much like one that the walker has found already.
+
+        A start is as it was built: however uncertain, it has gone nowhere.
+        """
+        if not 1.0 < self._urgency(check) <= (_TOO_FAR if walker.step else np.inf):
+            return False
+        if not walker.found:
+            return True
+        is_far = self._urgency(check) > _FARTHEST or check.time - walker.found[-1].time >= _APART
+        return is_far and len(walker.found) < _MOST_FOUND
 
     @staticmethod
     def _last_good(dynamics: Dynamics, slot: int) -> Snapshot | None:
@@ -146,8 +173,15 @@ class Explorer:
         return walker.snapshot(*dynamics.space.good_frame(slot), walker.last_good)
 
     @staticmethod
-    def _report(walker: Walker, ending: Ending, found: Snapshot | None) -> WalkerReport:
-        return WalkerReport(ending=ending, time=walker.time, found=found, audit=walker.audit)
+    def _report(walker: Walker, ending: Ending, rewound: Snapshot | None) -> WalkerReport:
+        return WalkerReport(
+            ending=ending,
+            time=walker.time,
+            found=walker.found,
+            rewound=rewound,
+            audit=walker.audit,
+            table=walker.start.info.get("table"),
+        )
 
 
 def _noted(ended: Iterator[WalkerReport], reports: list[WalkerReport]) -> Iterator[WalkerReport]:

@@ -25,7 +25,7 @@ from alpot.exploration.walker import Check, Ending, Snapshot, Walker, WalkerRepo
 from alpot.store.checkpoint import Saved
 
 #: Raised by hand when the names below, or what they mean, change: older checkpoints are then left alone.
-LAYOUT = 1
+LAYOUT = 2
 
 _Rows = TypeVar("_Rows", AtomRows, WalkerRows)
 _Arrays = Mapping[str, NDArray[Any]]
@@ -84,6 +84,8 @@ def _fact(value: object, snapshots: list[Atoms]) -> Any:
         return {**_fields(value, snapshots, without="atoms"), "frame": len(snapshots) - 1}
     if isinstance(value, Walker):
         return _fields(value, snapshots, without="start")
+    if isinstance(value, tuple):
+        return [_fact(item, snapshots) for item in value]
     return _fields(value, snapshots) if is_dataclass(value) else value
 
 
@@ -98,6 +100,7 @@ def _walker(fact: dict[str, Any], start: Atoms, snapshots: Sequence[Atoms]) -> W
         "temperature": Schedule(**fact["temperature"]),
         "density": None if fact["density"] is None else Schedule(**fact["density"]),
         "last_good": None if fact["last_good"] is None else Check(**fact["last_good"]),
+        "found": _snapshots(fact["found"], snapshots),
         "audit": _snapshot(fact["audit"], snapshots),
     }
     return Walker(start=start, **(fact | nested))
@@ -106,7 +109,8 @@ def _walker(fact: dict[str, Any], start: Atoms, snapshots: Sequence[Atoms]) -> W
 def _report(fact: dict[str, Any], snapshots: Sequence[Atoms]) -> WalkerReport:
     nested = {
         "ending": Ending(fact["ending"]),
-        "found": _snapshot(fact["found"], snapshots),
+        "found": _snapshots(fact["found"], snapshots),
+        "rewound": _snapshot(fact["rewound"], snapshots),
         "audit": _snapshot(fact["audit"], snapshots),
     }
     return WalkerReport(**(fact | nested))
@@ -116,6 +120,10 @@ def _snapshot(fact: dict[str, Any] | None, snapshots: Sequence[Atoms]) -> Snapsh
     if fact is None:
         return None
     return Snapshot(atoms=snapshots[fact["frame"]], **{name: fact[name] for name in fact if name != "frame"})
+
+
+def _snapshots(facts: Sequence[dict[str, Any]], snapshots: Sequence[Atoms]) -> tuple[Snapshot, ...]:
+    return tuple(found for fact in facts if (found := _snapshot(fact, snapshots)) is not None)
 
 
 # ------------------------------------------------------------------------------------------------------------ arrays

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alpot.config import Exploration
+
 _Array = TypeVar("_Array", NDArray[np.float64], Tensor)
 
 #: Share of true errors that the calibrated deviation covers: one standard deviation of a normal distribution.
@@ -44,3 +46,14 @@ def calibration_factor(predicted: NDArray[np.float64], actual: NDArray[np.float6
     if not known.any():
         return 1.0
     return max(1.0, float(np.quantile(actual[known] / predicted[known], _COVERAGE, method="higher")))
+
+
+def urgency(limits: Exploration, mean_error: float, max_error: float) -> float:
+    """Force errors that are to be expected in a frame relative to what the user accepts; above 1 it is uncertain.
+
+    Args:
+        limits: what the user accepts.
+        mean_error: averaged over the frame's atoms, eV/Å.
+        max_error: of its worst atom, eV/Å.
+    """
+    return max(mean_error / limits.mean_force_error, max_error / limits.max_force_error)

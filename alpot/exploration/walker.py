@@ -60,15 +60,18 @@ class WalkerReport:
     Attributes:
         ending: why it stopped.
         time: simulated ps.
-        found: the frame that is worth a label: the uncertain one, or after a contact or a blow-up the last good one;
-            None where there is none.
+        found: uncertain frames, each some time after the one before.
+        rewound: the last good frame before a contact or a blow-up, or before it went too far at once.
         audit: the frame taken at a random time, if it was asked for and reached.
+        table: number of the table of ``material.starts`` that its start was drawn from, where that is known.
     """
 
     ending: Ending
     time: float
-    found: Snapshot | None
-    audit: Snapshot | None
+    found: tuple[Snapshot, ...] = ()
+    rewound: Snapshot | None = None
+    audit: Snapshot | None = None
+    table: int | None = None
 
 
 @dataclass
@@ -84,7 +87,8 @@ class Walker:
         audit_time: ps at which a frame is taken, certain or not; None for most walkers.
         step: time steps done.
         has_left: whether an atom was found nowhere or too far away, so that the walker could not go on.
-        last_good: the last check that it passed.
+        last_good: the last check after which it went on.
+        found: uncertain frames on its way so far.
         audit: the audit frame, once taken.
     """
 
@@ -97,6 +101,7 @@ class Walker:
     step: int = 0
     has_left: bool = False
     last_good: Check | None = None
+    found: tuple[Snapshot, ...] = ()
     audit: Snapshot | None = None
 
     @classmethod
@@ -112,6 +117,8 @@ class Walker:
         start = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=masses[:, 0])
         start.set_velocities(velocities)
         start.info["start"] = str(atoms.info.get("start", ""))
+        if "table" in atoms.info:
+            start.info["table"] = int(atoms.info["table"])
         audited = rng.random() < settings.audit_share
         return cls(
             start=start,

@@ -26,8 +26,17 @@ class AlpotCalculator(Calculator):
     Results (float64 numpy, ASE units): ``energy``, ``free_energy``, ``energies`` (n_atoms,), ``forces`` (n_atoms, 3),
     ``stress`` (6,) where the cell has a volume; ``energy_std`` (standard deviation over members of the total energy,
     eV), ``energy_members`` (n_members,), ``forces_std`` (n_atoms, 3), ``forces_members`` (n_members, n_atoms, 3).
-    Standard deviations are those of the members, dividing by M − 1; they are not calibrated (``card.calibration``
-    relates them to true errors).
+    Standard deviations are those of the members, dividing by M − 1. They say where errors are large, not how large:
+    ensembles under-estimate their errors several times. What may be taken for an error are the bounds.
+
+    ``forces_bound`` (n_atoms,), eV/Å: the norm of the force error of an atom is at most this with the confidence
+    ``card.force_bound.confidence`` (0.9 unless the campaign asked for another); ``energy_bound``, eV: likewise for the
+    total energy, with ``card.energy_bound``. Both were learned from labels that nothing was trained on, and hold for
+    configurations like those; nothing is promised far away from them. Potentials of which no such labels are known
+    (published NeuroChem weights, cards of older versions, campaigns with few audit labels) have an assumed bound, 3.5
+    times the deviation: ``card.force_bound.n_frames`` is 0 then.
+
+    A single member has neither deviations nor bounds; ``forces_bound`` needs the forces of all members.
 
     A potential that is the correction to a baseline gives the sum of both; ``energies`` and ``stress`` only where the
     baseline has them.
@@ -35,7 +44,8 @@ class AlpotCalculator(Calculator):
     Args:
         ensemble: the potential.
         card: what is known of it.
-        mean_forces_only: leave out ``forces_std`` and ``forces_members``, which cost about a third of the time.
+        mean_forces_only: leave out ``forces_std``, ``forces_bound`` and ``forces_members``, which cost about a third of
+            the time.
         skin: Å; neighbor pairs are searched again only after atoms have moved half of it.
     """
 
@@ -46,8 +56,10 @@ class AlpotCalculator(Calculator):
         "forces",
         "stress",
         "energy_std",
+        "energy_bound",
         "energy_members",
         "forces_std",
+        "forces_bound",
         "forces_members",
     ]
 
@@ -78,7 +90,8 @@ class AlpotCalculator(Calculator):
             path: the folder.
             dtype: float64 (default) conserves energy best; float32 takes about a third less time on a CPU.
             device: where to compute, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
-            mean_forces_only: leave out the forces of the members and their deviation; about a third less time.
+            mean_forces_only: leave out the forces of the members, their deviation and the bound; about a third less
+                time.
             skin: Å added to the cutoff, so that neighbor pairs serve several steps.
             baseline: the ASE calculator to which the potential is the correction, as its card says; EMT,
                 Lennard-Jones and ZBL are known and need not be given.
@@ -93,7 +106,7 @@ class AlpotCalculator(Calculator):
     def members(self) -> list[AlpotCalculator]:
         """Each member of the ensemble as a calculator of its own: what the members say of a property is its error bar.
 
-        A single member has no deviation: its results have no ``energy_std`` and no ``forces_std``.
+        A single member has no deviation: its results have no ``energy_std``, no ``forces_std`` and no bounds.
         """
         skin = self._search.skin
         return [AlpotCalculator(self.ensemble.member(i), self.card, skin=skin) for i in range(self.ensemble.n_members)]
@@ -136,10 +149,14 @@ class AlpotCalculator(Calculator):
         is_alone = self.ensemble.n_members == 1
         if not is_alone:
             self.results["energy_std"] = float(energies.std(ddof=1))
+            per_atom = self.results["energy_std"] / len(frame)
+            self.results["energy_bound"] = self.card.energy_bound.of(per_atom) * len(frame)
         if np.isfinite(result.atom_energies).all():
             self.results["energies"] = result.atom_energies.mean(axis=0)
         if not (self.mean_forces_only or is_alone):
             self.results["forces_std"] = result.forces.std(axis=0, ddof=1)
+            deviation = np.linalg.norm(self.results["forces_std"], axis=1)
+            self.results["forces_bound"] = self.card.force_bound.of(deviation)
             self.results["forces_members"] = result.forces
         if frame.cell.rank == 3 and np.isfinite(result.virials).all():
             stress = result.virials.mean(axis=0)[0] / batch.volumes[0]

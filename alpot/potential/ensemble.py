@@ -257,6 +257,29 @@ class Ensemble(nn.Module):
         )
 
     @torch.no_grad()
+    def last_layers(self, batch: Batch, pairs: NeighborPairs) -> NDArray[np.float64]:
+        """(n_atoms, M × width) last hidden layers of all members, side by side; see ``alpot.potential.novelty``.
+
+        Args:
+            batch: the frames.
+            pairs: their neighbor pairs, possibly more than those inside the cutoff.
+
+        Raises:
+            PotentialError: an element is unknown, or two atoms coincide.
+        """
+        geometry = Geometry.of(batch, torch.from_numpy(self.species(batch.numbers)), pairs, self.device)
+        layers = np.empty((batch.n_atoms, self.n_members * self.hidden[-1]))
+        for begin in range(0, batch.n_atoms, _CENTERS_PER_PASS):
+            end = min(begin + _CENTERS_PER_PASS, batch.n_atoms)
+            features = self.kernels.environments(geometry, begin, end).features
+            species = geometry.species[begin:end]
+            for index, networks in enumerate(self.networks):
+                atoms = (species == index).nonzero()[:, 0]
+                scaled = (features[atoms] - self.feature_mean[index]) / self.feature_scale[index]
+                layers[begin + atoms.cpu().numpy()] = networks.last_layer(scaled).flatten(1).cpu().numpy()
+        return layers
+
+    @torch.no_grad()
     def _evaluate_pass(
         self, geometry: Geometry, mean_only: bool, atoms: slice
     ) -> tuple[Tensor, Callable[[Tensor, Tensor], None]]:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from alpot import __version__
 from alpot.errors import NonFiniteError, PotentialError
 from alpot.potential.baseline import Baseline, built_in, describe
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.networks import LARGEST_WEIGHT, Activation, are_sound
@@ -48,12 +49,17 @@ class Card:
         baseline: likewise of the method to which it is the correction; None for a potential that gives the whole.
         n_labels: number of labels it was trained on.
         errors: root-mean-square errors by name; energies in eV/atom, forces in eV/Å.
-        calibration: factor from the standard deviation of the members' forces to the expected force error.
+        calibration: factor from the standard deviation of the members' forces to the expected force error (68 % of
+            errors are smaller): what error bars of properties are widened by.
+        force_bound: bounds the norm of the force error of an atom in eV/Å, from the norm of its ``forces_std``. It was
+            learned from ``n_frames`` labels; with 0 it is assumed, and nothing is known of its truth.
+        energy_bound: likewise the error of the energy in eV/atom, from the members' standard deviation in eV/atom.
         training: settings of the training.
         generation: number of the training in its campaign.
         provenance: hash of the labels that it was trained on, and whatever else tells where it comes from.
         isolated_atoms: energy of the isolated atom by the reference method in eV, by element, as far as known; the
             zero of cohesive energies. The potential itself does not know it: it was not trained on isolated atoms.
+        cost_exponent: one of its labels costs as much as this power of the number of atoms.
     """
 
     elements: tuple[str, ...]
@@ -62,10 +68,13 @@ class Card:
     n_labels: int = 0
     errors: dict[str, float] = field(default_factory=dict)
     calibration: float = 1.0
+    force_bound: ErrorBound = ErrorBound()
+    energy_bound: ErrorBound = ErrorBound()
     training: dict[str, Any] = field(default_factory=dict)
     generation: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     isolated_atoms: dict[str, float] = field(default_factory=dict)
+    cost_exponent: float = 1.0
 
 
 def save_potential(folder: Path, ensemble: Ensemble, card: Card) -> None:
@@ -256,6 +265,7 @@ def _numbers(value: Any) -> Any:
 def _card_of(content: dict[str, Any]) -> Card:
     names = Card.__dataclass_fields__
     known: dict[str, Any] = {name: value for name, value in content.items() if name in names}
+    known |= {name: _bound_of(known[name]) for name in ("force_bound", "energy_bound") if name in known}
     card = Card(**{**known, "elements": tuple(known["elements"])})
     match card.baseline:
         case None | {"code": str(), "hash": str()}:
@@ -265,6 +275,14 @@ def _card_of(content: dict[str, Any]) -> Card:
     if not card.calibration > 0.0:
         raise ValueError(f"calibration is {card.calibration}, and must be above 0")
     return card
+
+
+def _bound_of(content: dict[str, Any]) -> ErrorBound:
+    bound = ErrorBound(**content)
+    sizes = (bound.slope, bound.floor)
+    if not (min(sizes) >= 0.0 and max(sizes) < float("inf") and 0.0 < bound.confidence < 1.0 and bound.n_frames >= 0):
+        raise ValueError(f"{bound} is no bound on errors")
+    return bound
 
 
 def _refuse_unsound(ensemble: Ensemble, path: Path) -> None:

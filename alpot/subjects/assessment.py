@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from alpot.exploration.uncertainty import calibration_factor, force_deviation
 from alpot.potential.batch import Batch
+from alpot.potential.calibration import ErrorBound, fit_bound
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
 from alpot.store.labels import Label
@@ -24,6 +25,8 @@ class AuditErrors:
     Attributes:
         force_squares: (n_frames,) mean square error of the force components, (eV/Å)².
         energy_errors: (n_frames,) eV/atom.
+        energy_deviations: (n_frames,) standard deviation of the members' energies, eV/atom.
+        counts: (n_frames,) atoms of each frame.
         forces: (n_atoms, 3) of the ensemble's mean, eV/Å.
         predicted: (n_atoms,) σ_F,i, eV/Å.
         actual: (n_atoms,) norm of the force error, eV/Å.
@@ -31,6 +34,8 @@ class AuditErrors:
 
     force_squares: NDArray[np.float64]
     energy_errors: NDArray[np.float64]
+    energy_deviations: NDArray[np.float64]
+    counts: NDArray[np.int64]
     forces: NDArray[np.float64]
     predicted: NDArray[np.float64]
     actual: NDArray[np.float64]
@@ -38,7 +43,8 @@ class AuditErrors:
     @property
     def is_finite(self) -> bool:
         """Whether the ensemble gave a finite answer for each frame; one that does not is of no use."""
-        return bool(np.isfinite(self.force_squares).all() and np.isfinite(self.energy_errors).all())
+        answers = (self.force_squares, self.energy_errors, self.energy_deviations, self.predicted)
+        return all(bool(np.isfinite(answer).all()) for answer in answers)
 
     @property
     def force(self) -> float | None:
@@ -55,10 +61,48 @@ class AuditErrors:
         """Factor from the members' deviation to the true error."""
         return calibration_factor(self.predicted, self.actual)
 
+    def force_bound(self, confidence: float) -> ErrorBound:
+        """From the members' deviation to the largest force error of an atom that is to be expected."""
+        frames = np.repeat(np.arange(len(self.counts)), self.counts)
+        return fit_bound(self.predicted, self.actual, frames, confidence)
+
+    def energy_bound(self, confidence: float) -> ErrorBound:
+        """The same for the energy of a frame, in eV/atom."""
+        frames = np.arange(len(self.energy_errors))
+        return fit_bound(self.energy_deviations, np.abs(self.energy_errors), frames, confidence)
+
+    def of(self, chosen: NDArray[np.bool_]) -> AuditErrors:
+        """Those of some of the frames: ``chosen`` is (n_frames,)."""
+        atoms = np.repeat(chosen, self.counts)
+        return AuditErrors(
+            force_squares=self.force_squares[chosen],
+            energy_errors=self.energy_errors[chosen],
+            energy_deviations=self.energy_deviations[chosen],
+            counts=self.counts[chosen],
+            forces=self.forces[atoms],
+            predicted=self.predicted[atoms],
+            actual=self.actual[atoms],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How often a bound held.
+
+    Attributes:
+        share: of the atoms whose force error it covered.
+        n_atoms: of labels that came after it was learned.
+        n_frames: these labels.
+    """
+
+    share: float
+    n_atoms: int
+    n_frames: int
+
 
 def audit_errors(ensemble: Ensemble, labels: Sequence[Label]) -> AuditErrors:
     """Compare the ensemble's mean with labels."""
-    squares, energies, forces, predicted, actual = [], [], [], [], []
+    squares, energies, deviations, forces, predicted, actual = [], [], [], [], [], []
     for begin in range(0, len(labels), _FRAMES_PER_BATCH):
         chunk = labels[begin : begin + _FRAMES_PER_BATCH]
         batch = Batch.from_atoms([label.atoms for label in chunk])
@@ -68,12 +112,15 @@ def audit_errors(ensemble: Ensemble, labels: Sequence[Label]) -> AuditErrors:
         squares += [float(np.square(part).mean()) for part in np.split(misfit, batch.offsets[1:-1])]
         truth = np.array([label.energy for label in chunk])
         energies += list((result.energies.mean(axis=0) - truth) / batch.counts)
+        deviations += list(result.energies.std(axis=0, ddof=1) / batch.counts)
         predicted.append(force_deviation(result.forces))
         actual.append(np.linalg.norm(misfit, axis=1))
     empty = [np.zeros(0)]
     return AuditErrors(
         force_squares=np.array(squares),
         energy_errors=np.array(energies),
+        energy_deviations=np.array(deviations),
+        counts=np.array([len(label.atoms) for label in labels], dtype=np.int64),
         forces=np.concatenate(forces or [np.zeros((0, 3))]),
         predicted=np.concatenate(predicted or empty),
         actual=np.concatenate(actual or empty),
@@ -94,3 +141,26 @@ def is_worse(new: AuditErrors, incumbent: AuditErrors) -> bool:
     difference = new.force_squares - incumbent.force_squares
     noise = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     return bool(difference.mean() > noise)
+
+
+def prospective_coverage(errors: AuditErrors, is_new: NDArray[np.bool_], bound: ErrorBound) -> Coverage | None:
+    """How often the bound of a generation held on labels that came after it was learned: the only fair test of it.
+
+    An attempt at an assessment of the generation that explores may have been lost after it had learned the bound anew,
+    from the new labels, too. Then the bound is learned once more from those that were known.
+
+    Args:
+        errors: of that generation.
+        is_new: (n_frames,) which labels came after its bound was learned.
+        bound: that it has.
+
+    Returns:
+        The coverage; None without new labels.
+    """
+    known, new = errors.of(~is_new), errors.of(is_new)
+    if not len(new.actual):
+        return None
+    if bound.n_frames > len(known.counts):
+        bound = known.force_bound(bound.confidence)
+    share = bound.coverage(new.predicted, new.actual)
+    return Coverage(share=share, n_atoms=len(new.actual), n_frames=len(new.counts))

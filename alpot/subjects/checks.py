@@ -22,6 +22,7 @@ from alpot.errors import AlpotError
 from alpot.exploration.explorer import Explorer
 from alpot.platforms.label_environment import label_environment
 from alpot.platforms.registry import open_platform
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.residuals import Residuals
 from alpot.potential.training import train
 from alpot.reference import (
@@ -256,7 +257,9 @@ class Checks:
         )
         atoms = min(self._starts, key=len)
         begin = time.perf_counter()
-        (report,) = Explorer(self._ensemble, settings).run([(atoms, np.random.default_rng(self.config.seed))])
+        (report,) = Explorer(self._ensemble, settings, ErrorBound()).run(
+            [(atoms, np.random.default_rng(self.config.seed))]
+        )
         steps = max(1, round(report.time * 1e3 / exploration.timestep))
         self.seconds[Stage.WALKER] = (time.perf_counter() - begin) / steps / len(atoms)
         cost = f"{self.seconds[Stage.WALKER] * 1e6:.0f} µs per atom and step"

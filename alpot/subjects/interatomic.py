@@ -18,19 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 
 from alpot.campaign.subject import Assignment, Kind
 from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
-from alpot.exploration.uncertainty import force_deviation
+from alpot.exploration.selection import rank
+from alpot.exploration.uncertainty import urgency
 from alpot.potential.baseline import Baseline
-from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
 from alpot.potential.cross_validation import member_roles
 from alpot.potential.ensemble import Ensemble
-from alpot.potential.neighbors import NeighborSearch
+from alpot.potential.novelty import Information
 from alpot.potential.residuals import Residuals
 from alpot.potential.saved import WEIGHTS, Card, load_potential, save_potential
 from alpot.potential.training import TrainingResult, train
@@ -42,7 +43,7 @@ from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import publish_json
 from alpot.store.labels import Label, label_key
 from alpot.structures import draw_start, isolated_atom
-from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse
+from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse, prospective_coverage
 from alpot.subjects.configuration_map import known_labels
 from alpot.subjects.discovery import provenance_of
 from alpot.subjects.generation_properties import lost_properties, measure_generation
@@ -51,11 +52,8 @@ from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.specimens import potential_identity
-from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact
+from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact, cost_exponent
 from alpot.validation.suite import Specimen
-
-#: Waiting candidates that are evaluated together.
-_SCORED_FRAMES_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class InteratomicSubject:
             case Kind.LABEL:
                 return self._label(spec["candidate"])
             case Kind.SCORE:
-                return self._score(spec["generation"], spec["candidates"])
+                return self._score(spec)
             case Kind.TRAIN:
                 return self._train(assignment)
             case Kind.ASSESS:
@@ -151,11 +149,11 @@ class InteratomicSubject:
     def _explore(self, assignment: Assignment) -> dict[str, Any]:
         generation = assignment.spec["generation"]
         ensemble, card = self.potential(generation)
-        explorer = Explorer(ensemble, self.config.exploration, card.calibration)
+        explorer = Explorer(ensemble, self.config.exploration, card.force_bound)
         starts = partial(self._starts, self._rng(assignment), self.config.exploration.walkers_per_task)
         weights = sha256(self.directory.model_path(generation) / WEIGHTS)
         baseline = [] if ensemble.baseline is None else [ensemble.baseline.identity]
-        belongs_to = self._identity(assignment, weights, repr(card.calibration), *baseline)
+        belongs_to = self._identity(assignment, weights, repr(card.force_bound), *baseline)
         reports = list(explorer.run(starts, assignment.checkpoint, belongs_to))
         found = [item for number, report in enumerate(reports) for item in self._worth(report, number, generation)]
         return {
@@ -174,15 +172,17 @@ class InteratomicSubject:
 
     def _worth(self, report: WalkerReport, walker: int, generation: int) -> Iterator[_Found]:
         """The frames of one walker that may be worth a label."""
-        for snapshot, reason, audit in ((report.audit, "audit", True), (report.found, report.ending.value, False)):
+        rewound = "rewound" if report.ending is Ending.UNCERTAIN else report.ending.value
+        frames = [
+            (report.audit, "audit"),
+            *((snapshot, Ending.UNCERTAIN.value) for snapshot in report.found),
+            (report.rewound, rewound),
+        ]
+        for snapshot, reason in frames:
             if snapshot is not None:
-                score = self._urgency(snapshot.mean_error, snapshot.max_error)
-                yield _Found(snapshot.atoms, score, reason, audit, provenance_of(snapshot, walker, generation))
-
-    def _urgency(self, mean_error: float, max_error: float) -> float:
-        """Expected force error relative to what the user accepts; above 1 the frame is uncertain."""
-        limits = self.config.exploration
-        return max(mean_error / limits.mean_force_error, max_error / limits.max_force_error)
+                score = urgency(self.config.exploration, snapshot.mean_error, snapshot.max_error)
+                provenance = provenance_of(snapshot, walker, generation)
+                yield _Found(snapshot.atoms, score, reason, reason == "audit", provenance)
 
     def _candidates(self, task_id: str, found: list[_Found]) -> list[dict[str, Any]]:
         """Store frames, and describe what is then in the file: another attempt may have been first."""
@@ -216,27 +216,35 @@ class InteratomicSubject:
 
     # ------------------------------------------------------------------------------------------------ score
 
-    def _score(self, generation: int, candidates: list[str]) -> dict[str, Any]:
-        """Judge waiting candidates again.
+    def _score(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Rank candidates among all that wait, and tell which of them are known by now.
 
         A frame that was kept because its walker ran into a contact or blew up was certain when it was found; what is
         wrong came after it. So it stays, whatever the new model says of it.
         """
+        generation, judged = spec["generation"], spec["candidates"]
+        names = [*judged, *spec.get("waiting", [])]
+        frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
         ensemble, card = self.potential(generation)
         ensemble.baseline = None  # common to all members, it does not change how far they disagree
-        scores: dict[str, float] = {}
-        certain: list[str] = []
-        for begin in range(0, len(candidates), _SCORED_FRAMES_PER_BATCH):
-            names = candidates[begin : begin + _SCORED_FRAMES_PER_BATCH]
-            frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
-            batch = Batch.from_atoms(frames)
-            result = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
-            errors = np.split(card.calibration * force_deviation(result.forces), batch.offsets[1:-1])
-            for name, error, provenance in zip(names, errors, provenances, strict=True):
-                urgency = self._urgency(float(error.mean()), float(error.max()))
-                scores[name] = urgency if np.isfinite(urgency) else float(provenance["score"])
-                if urgency <= 1.0 and provenance["reason"] == Ending.UNCERTAIN:
-                    certain.append(name)
+        unseen = spec.get("labels", [])[-spec["unseen"] :] if spec.get("unseen") else []
+        unlearned = Dataset.read(self.directory, [], unseen).single
+        taken = [read_candidate(self.directory, name)[0] for name in spec.get("labelling", [])]
+        ranking = rank(
+            frames,
+            ensemble,
+            card.force_bound,
+            self.config.exploration,
+            information=Information.read(self.directory.model_path(generation), ensemble),
+            taken=[*(label.atoms for label in unlearned), *taken],
+            cost_exponent=card.cost_exponent,
+        )
+        certain = [
+            name
+            for name, provenance, urgency in zip(judged, provenances, ranking.urgencies, strict=False)
+            if urgency <= 1.0 and provenance["reason"] == Ending.UNCERTAIN
+        ]
+        scores = dict(zip(names, ranking.scores.tolist(), strict=True))
         return {"generation": generation, "scores": scores, "certain": certain}
 
     # ------------------------------------------------------------------------------------------------ train
@@ -330,7 +338,9 @@ class InteratomicSubject:
                 "labels_sha256": _hash_of(labels),
             },
             isolated_atoms=isolated,
+            cost_exponent=cost_exponent(labels),
         )
+        Information.of(result.ensemble, [label.atoms for label in labels]).write(folder)
         save_potential(folder, result.ensemble, card)
         return folder
 
@@ -347,16 +357,22 @@ class InteratomicSubject:
         refused |= data.beyond(Residuals.below(ensemble.baseline), without={*spec["refused"], *refused})
         labels = data.labels(without={*spec["refused"], *refused})
         errors = audit_errors(ensemble, labels)
+        before = errors if incumbent in (None, generation) else audit_errors(judge[0], labels)
+        arrived = [label.key for label in data.labels(without=spec["refused"])]
+        new = frozenset(arrived[max(len(arrived) - spec["unseen"], 0) :])
+        is_new = np.array([label.key in new for label in labels], dtype=bool)
+        coverage = {} if incumbent is None else _coverage(incumbent, before, is_new, judge[1])
         if not errors.is_finite:
-            return {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
+            worthless = {"generation": generation, "promote": False, "audit_labels": len(labels), "refused": refused}
+            return worthless | coverage
         # Those that were still being computed when the training began are known now.
         isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
-        self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
+        card = self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
         known = known_labels(self.directory, spec, refused)
         write_assessment_file(self.directory, portrait(generation, ensemble, labels, errors, known))
         promote = True
         if incumbent not in (None, generation):
-            promote = not is_worse(errors, audit_errors(self.potential(incumbent)[0], labels))
+            promote = not is_worse(errors, before)
         properties = self._properties(generation, final=spec["final"])
         held_back = []
         if self.config.assessment.hold_back and promote and incumbent not in (None, generation):
@@ -370,15 +386,25 @@ class InteratomicSubject:
             "audit_labels": len(labels),
             "refused": refused,
             "calibration": errors.calibration,
+            "force_bound": asdict(card.force_bound),
             "properties": properties,
+            **coverage,
         }
 
-    def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> None:
+    def _record(self, generation: int, ensemble: Ensemble, card: Card, errors: AuditErrors) -> Card:
         """Write what was measured onto the generation's card."""
         measured = {"audit_force": errors.force, "audit_energy": errors.energy}
         known = {name: value for name, value in measured.items() if value is not None}
-        changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
+        confidence = self.config.exploration.confidence
+        changed = replace(
+            card,
+            errors={**card.errors, **known},
+            calibration=errors.calibration,
+            force_bound=errors.force_bound(confidence),
+            energy_bound=errors.energy_bound(confidence),
+        )
         save_potential(self.directory.model_path(generation), ensemble, changed)
+        return changed
 
     def _properties(self, generation: int, *, final: bool) -> list[dict[str, Any]]:
         """Rows of the table of properties; at the end, of all that are asked for."""
@@ -401,6 +427,15 @@ def device_of(config: Campaign) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
+
+
+def _coverage(generation: int, errors: AuditErrors, is_new: NDArray[np.bool_], card: Card) -> dict[str, int | float]:
+    """How often the bound that walkers stop at held on the labels that came since; nothing without any."""
+    found = prospective_coverage(errors, is_new, card.force_bound)
+    if found is None:
+        return {}
+    known = {"coverage": found.share, "coverage_atoms": found.n_atoms, "coverage_frames": found.n_frames}
+    return known | {"coverage_of": generation}
 
 
 def _hash_of(labels: list[Label]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from alpot.errors import StorageError
 from alpot.potential.residuals import Residuals
+from alpot.report.costs import CostModel, SizeSums
 from alpot.store.dataset import read_labels, read_shard, write_shard
 from alpot.store.directory import CampaignDirectory
 from alpot.store.labels import Label, read_label
@@ -87,6 +88,16 @@ def _holds(path: Path, keys: Sequence[str]) -> bool:
         return {label.key for label in read_shard(path)} == set(keys)
     except StorageError:
         return False
+
+
+def cost_exponent(labels: Sequence[Label]) -> float:
+    """The power of its number of atoms that a label costs; 1 where none says what it took."""
+    sums: dict[int, SizeSums] = {}
+    for label in labels:
+        details = label.provenance.get("details", {})
+        if isinstance(details, dict) and isinstance(seconds := details.get("core_seconds"), float):
+            sums.setdefault(len(label.atoms), SizeSums()).add(seconds)
+    return CostModel.fit(sums).exponent if sums else 1.0
 
 
 def is_whole(path: Path) -> bool:

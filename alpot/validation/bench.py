@@ -25,7 +25,7 @@ class Bench:
         element: chemical symbol.
         entropy: seed of everything random. Each property draws from numbers of its own, so that what one draws does
             not depend on which others are measured.
-        judge: the same potential with the deviation of its members, ``results["forces_std"]``, where that makes a call
+        judge: the same potential with bounds on its errors, ``results["forces_bound"]``, where that makes a call
             dearer; by default the calculator itself.
     """
 

@@ -128,6 +128,7 @@ CATALOGUE: dict[PropertyName, Property] = {
         measure=lambda bench, rng: shock(bench.calculator, bench.crystal(), rng, uncertainty=bench.judge),
         is_long=True,
         single_precision=True,
+        version=2,
     ),
     "fresh_frames": Property(compare=errors_on_frames, by_members=False, by_reference=False, is_long=True),
     "nve": Property(measure=_nve, by_members=False, by_reference=False, is_long=True),

@@ -8,7 +8,7 @@ from alpot.campaign.dataset import Dataset, LabelSet
 from alpot.campaign.events import Ending, Task
 from alpot.campaign.policy import PolicySettings, decide, is_lifted, verdict
 from alpot.campaign.state import State
-from alpot.campaign.subject import AssessSummary, Candidate, Kind
+from alpot.campaign.subject import AssessSummary, Candidate, Kind, ScoreSummary
 from alpot.campaign.work import Work
 from alpot.errors import FOR_THE_USER, FailureClass
 
@@ -27,9 +27,11 @@ def running(*, labels: int = 10, unseen: int = 0, **changes) -> State:
 def waiting(state: State, count: int, *, stale: bool = False) -> State:
     names = range(count)
     found = [Candidate(id=f"c{n}", key=f"k{n}", score=float(n), reason="uncertain") for n in names]
-    state.candidates.add(found, state.promoted, state.promoted)
-    if stale:
-        state.candidates.outdate(promoted=state.promoted + 1)
+    state.candidates.add(found, state.promoted)
+    if not stale:
+        scores = {candidate.id: candidate.score for candidate in found}
+        summary = ScoreSummary(generation=state.promoted, scores=scores)
+        state.candidates.judge(list(state.candidates.stale), summary, state.promoted)
     return state
 
 
@@ -144,14 +146,54 @@ def test_exploration_is_at_most_one_generation_ahead_of_training():
     # The more a model has seen, the less it is outdated by as many labels.
     grown = running(generations=2, unassessed=2, unseen=6, labels=100)
     assert all_decisions(grown, busy) == ["assess", "explore"]
-    # What waits already is still labelled: it was found, and the label workers are free.
-    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=6), 1), busy) == ["assess", "label"]
+    # What waits is better chosen by the next model, too.
+    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=6), 1), busy) == ["assess"]
+    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=5), 2), busy) == ["assess", "label"]
+
+
+def test_one_model_asks_for_a_generation_of_labels_and_for_no_more():
+    some = settings(workers=9, labels_per_generation=4)
+    pools = dict.fromkeys(Kind, "gpu") | {Kind.LABEL: "cpu"}
+    split = replace(some, slots={"cpu": 3, "gpu": 1}, pool_of=pools)
+    state = waiting(running(unseen=2), 8)
+    assert all_decisions(state, split).count("label") == 2
+    # Audit labels are no choice of a model, and each label worker has work.
+    audit = [Candidate(id=f"a{n}", key=f"a{n}", score=0.0, reason="audit", audit=True) for n in range(2)]
+    state.candidates.add(audit, 1)
+    assert all_decisions(state, split) == ["label"]
+    many = replace(some, slots={"cpu": 6, "gpu": 1}, pool_of=pools)
+    assert all_decisions(waiting(running(), 8), many).count("label") == 6
+
+
+def test_what_was_found_is_ranked_among_all_that_waits():
+    state = waiting(running(unseen=1), 3)
+    state.apply(decide(state, settings()))
+    state.candidates.add([Candidate(id="new", key="new", score=9.0, reason="uncertain")], 1)
+    spec = {"generation": 1, "candidates": ["new"], "waiting": ["c0", "c1"], "labelling": ["c2"]}
+    decision = decide(state, settings(workers=2))
+    assert started(decision) == ("score", spec | {"labels": 0, "unseen": 1})
+    state.apply(decision)
+    scores = {"new": 0.5, "c0": 2.0, "c1": 0.1}  # c2, which is being labelled, was like c1
+    state.apply(events.task_finished(Task.load(decision.payload), {"generation": 1, "scores": scores}, 1.0))
+    order = []
+    while state.candidates.next is not None:
+        order.append(state.candidates.next.id)
+        state.candidates.begin(order[-1])
+    assert order == ["c0", "new", "c1"]
 
 
 def test_stale_candidates_are_scored_in_one_task():
     state = waiting(running(), 3, stale=True)
-    assert started(decide(state, settings())) == ("score", {"generation": 1, "candidates": ["c0", "c1", "c2"]})
+    kind, spec = started(decide(state, settings()))
+    assert kind == "score" and spec["candidates"] == ["c0", "c1", "c2"] and spec["waiting"] == []
     assert all_decisions(state, settings(workers=2)) == ["score", "explore"]
+
+
+def test_a_ledger_whose_finds_were_labelled_as_they_came_is_understood():
+    state = waiting(running(), 1, stale=True)
+    task = Task(state.work.next_id(Kind.LABEL), Kind.LABEL, {"candidate": "c0"})
+    state.apply(events.task_started(task))
+    assert list(state.candidates.labelling) == ["c0"] and not state.candidates.stale
 
 
 def test_the_queue_keeps_its_order_and_its_size_over_many_promotions():

@@ -10,6 +10,7 @@ from alpot.exploration.explorer import Explorer
 from alpot.exploration.walker import Ending, Walker
 from alpot.potential.baseline import Baseline
 from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.calibration import ErrorBound
 
 LJ = {"sigma": 2.5, "epsilon": 0.1, "rc": 5.0, "smooth": True}
 SIZES = [(1, 1, 1), (2, 1, 1), (1, 1, 1)]
@@ -70,11 +71,11 @@ def test_deviations_are_those_of_the_networks(ensemble, settings_of, frames):
 
 def test_a_walker_beyond_the_baseline_ends_alone(ensemble, settings_of, frames):
     hot = settings_of(temperature_start=(5e3, 5e3), temperature_end=(5e3, 5e3), max_time=0.05)
-    expected = list(Explorer(ensemble, hot).run(starts_of(frames)))
+    expected = list(Explorer(ensemble, hot, ErrorBound(slope=1.0)).run(starts_of(frames)))
     assert [report.ending for report in expected] == [Ending.FINISHED] * 3
     ensemble.baseline = Baseline({"code": "fragile", "hash": "1"}, lambda: Fragile(**LJ))
-    reports = list(Explorer(ensemble, hot).run(starts_of(frames)))
+    reports = list(Explorer(ensemble, hot, ErrorBound(slope=1.0)).run(starts_of(frames)))
     assert sorted(report.ending for report in reports) == [Ending.BLOW_UP, Ending.BLOW_UP, Ending.FINISHED]
     for report in reports:
         if report.ending is Ending.BLOW_UP:
-            assert report.found is not None and np.isfinite(report.found.atoms.positions).all()
+            assert report.rewound is not None and np.isfinite(report.rewound.atoms.positions).all()

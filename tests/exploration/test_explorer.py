@@ -1,6 +1,7 @@
 """Batches of walkers: each ends for its own reason, and none takes notice of the others."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,18 +9,24 @@ import torch
 from ase import Atoms
 
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
+from alpot.exploration.uncertainty import urgency
+from alpot.exploration.walker import Snapshot
 from alpot.potential.batch import Batch
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
 from alpot.structures.contacts import closest_approach
+
+#: The deviation itself is the bound.
+PLAIN = ErrorBound(slope=1.0)
 
 
 def starts_of(frames: list[Atoms], seed: int = 0) -> Iterator[tuple[Atoms, np.random.Generator]]:
     return iter([(atoms, np.random.default_rng([seed, i])) for i, atoms in enumerate(frames)])
 
 
-def explore(ensemble, settings, frames, *, calibration=1.0, seed=0) -> list[WalkerReport]:
-    return list(Explorer(ensemble, settings, calibration).run(starts_of(frames, seed)))
+def explore(ensemble, settings, frames, *, bound=PLAIN, seed=0) -> list[WalkerReport]:
+    return list(Explorer(ensemble, settings, bound).run(starts_of(frames, seed)))
 
 
 def test_walkers_that_nothing_stops_run_to_the_end(make_ensemble, settings_of, crystal):
@@ -27,7 +34,7 @@ def test_walkers_that_nothing_stops_run_to_the_end(make_ensemble, settings_of, c
     reports = explore(make_ensemble(), settings, [crystal(i) for i in range(7)])
     assert [report.ending for report in reports] == [Ending.FINISHED] * 7
     for report in reports:
-        assert report.found is None and report.audit is None
+        assert not report.found and report.rewound is None and report.audit is None
         # Noticed at the next check, which is at most an interval later.
         assert settings.max_time <= report.time <= settings.max_time + 5 * 1e-3
 
@@ -45,13 +52,17 @@ def test_starts_are_taken_when_there_is_room(make_ensemble, settings_of, crystal
             taken.append(i)
             yield crystal(i), np.random.default_rng(i)
 
-    running = Explorer(make_ensemble(), settings_of(walkers=2)).run(starts())
+    running = Explorer(make_ensemble(), settings_of(walkers=2), PLAIN).run(starts())
     next(running)
     assert taken == [0, 1]
     next(running)
     next(running)
     assert len(taken) <= 5
     assert len(list(running)) == 3 and taken == list(range(6))
+
+
+def frames_of(report: WalkerReport) -> list[Snapshot]:
+    return [frame for frame in (*report.found, report.rewound, report.audit) if frame is not None]
 
 
 @pytest.mark.parametrize(
@@ -66,24 +77,22 @@ def test_what_becomes_of_a_walker_does_not_depend_on_the_others(make_ensemble, s
     frames = [crystal(i, size) for i, size in enumerate(sizes)]
     together: dict[str, WalkerReport] = {}  # those that found nothing have all just finished
     for report in explore(ensemble, settings_of(walkers=3, audit_share=0.5, **limits), frames):
-        seen = report.found or report.audit
-        together[seen.atoms.info["start"] if seen else ""] = report
+        seen = frames_of(report)
+        together[seen[0].atoms.info["start"] if seen else ""] = report
     assert len({report.time for report in together.values()}) > 1
     for i, frame in enumerate(frames):
         settings = settings_of(walkers=1, audit_share=0.5, **limits)
-        (alone,) = Explorer(ensemble, settings).run(iter([(frame, np.random.default_rng([0, i]))]))
-        seen = alone.found or alone.audit
+        (alone,) = Explorer(ensemble, settings, PLAIN).run(iter([(frame, np.random.default_rng([0, i]))]))
+        seen = frames_of(alone)
         same = together[f"crystal {i}" if seen else ""]
         assert alone.ending is same.ending
         if seen:
             assert alone.time == same.time
-        for mine, other in ((alone.found, same.found), (alone.audit, same.audit)):
-            assert (mine is None) == (other is None)
-            if mine:
-                assert mine.time == other.time and mine.temperature == other.temperature
-                # Sums in another order: 1e-15 Å, which chaos multiplies at most by e per 10 steps.
-                np.testing.assert_allclose(mine.atoms.positions, other.atoms.positions, atol=1e-9)
-                np.testing.assert_allclose(mine.atoms.cell.array, other.atoms.cell.array, rtol=1e-12)
+        for mine, other in zip(seen, frames_of(same), strict=True):
+            assert mine.time == other.time and mine.temperature == other.temperature
+            # Sums in another order: 1e-15 Å, which chaos multiplies at most by e per 10 steps.
+            np.testing.assert_allclose(mine.atoms.positions, other.atoms.positions, atol=1e-9)
+            np.testing.assert_allclose(mine.atoms.cell.array, other.atoms.cell.array, rtol=1e-12)
 
 
 def test_two_runs_of_the_same_seed_report_the_same(make_ensemble, settings_of, crystal):
@@ -96,33 +105,63 @@ def test_two_runs_of_the_same_seed_report_the_same(make_ensemble, settings_of, c
     assert any(report.audit is not None for report in first)
 
 
-def test_uncertain_walkers_stop_where_the_limit_is_passed(make_ensemble, settings_of, crystal):
+def test_uncertain_walkers_go_on_to_twice_the_limit(make_ensemble, settings_of, crystal):
+    """They report frames between the limit and twice that, and what they say of a frame is what the ensemble says."""
     ensemble = make_ensemble(strength=0.3)
     frames = [crystal(i, (2, 1, 1)) for i in range(6)]
-    for limits in ({"max_force_error": 0.006}, {"mean_force_error": 0.0045}):
-        reports = explore(ensemble, settings_of(**limits), frames)
+    for limits in ({"max_force_error": 0.005}, {"mean_force_error": 0.0035}):
+        settings = settings_of(max_time=0.5, check_interval=2, **limits)
+        reports = explore(ensemble, settings, frames)
         stopped = [report for report in reports if report.ending is Ending.UNCERTAIN]
-        assert stopped and max(report.time for report in stopped) > 0
+        found = [frame for report in reports for frame in report.found]
+        assert found and max(report.time for report in reports) > 0
         for report in stopped:
-            found = report.found
-            largest, mean = found.max_error, found.mean_error
-            assert largest > limits.get("max_force_error", 0) and mean > limits.get("mean_force_error", 0)
-            assert found.time == report.time
-            # What it says of the frame is what the ensemble says of it.
-            batch = Batch.from_atoms([found.atoms])
+            assert report.found or report.rewound is not None
+        for frame in found:
+            assert urgency(settings, frame.mean_error, frame.max_error) > 1.0
+            batch = Batch.from_atoms([frame.atoms])
             forces = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch)).forces
             deviation = np.linalg.norm(forces.std(0, ddof=1), axis=1)
-            assert (deviation.mean(), deviation.max()) == pytest.approx((mean, largest), rel=1e-8)  # wrapped: rounding
-        assert all(report.found is None for report in reports if report.ending is Ending.FINISHED)
+            # Wrapped into the cell: rounding.
+            assert (deviation.mean(), deviation.max()) == pytest.approx((frame.mean_error, frame.max_error), rel=1e-8)
 
 
-def test_calibration_multiplies_the_deviation(make_ensemble, settings_of, crystal):
+def test_frames_of_one_walker_lie_apart(make_ensemble, settings_of, crystal):
+    """Always uncertain, never twice as much: the walker goes on to its end, and gives frames 0.2 ps apart."""
+    settings = settings_of(max_force_error=0.1, max_time=0.5, check_interval=5, contact_factor=0.05)
+    always = ErrorBound(slope=1e-9, floor=0.15e9)  # 0.15 eV/Å whatever the members say
+    (report,) = explore(make_ensemble(), settings, [crystal(1)], bound=always)
+    assert report.ending is Ending.FINISHED
+    times = [frame.time for frame in report.found]
+    assert len(times) == 3 and times[0] == 0.0
+    # The next check after 0.2 ps, an interval (5 fs) later at most.
+    assert all(0.2 <= later - earlier <= 0.2051 for earlier, later in pairwise(times))
+
+
+def test_a_walker_that_went_too_far_at_once_is_rewound(make_ensemble, settings_of, crystal):
+    """Between two checks it leaves what is known altogether: the frame before says more than the one it fell into."""
+    settings = settings_of(density_end=(60.0, 60.0), max_time=0.1, check_interval=40, contact_factor=0.01)
+    hot = {"temperature_start": (1e4, 1e4), "temperature_end": (1e4, 1e4)}
+    ensemble = make_ensemble(strength=0.3)
+    calm = explore(ensemble, settings, [crystal(0)])[0]
+    assert calm.ending is Ending.FINISHED
+    start = explore(ensemble, settings.model_copy(update={"max_force_error": 1e-9}), [crystal(0)])[0].found[0]
+    limits = {"max_force_error": 1.1 * start.max_error, "mean_force_error": 1e3}
+    (report,) = explore(ensemble, settings.model_copy(update=limits | hot), [crystal(0)])
+    assert report.ending is Ending.UNCERTAIN and report.time > 0
+    if not report.found:
+        assert report.rewound is not None and report.rewound.time < report.time
+        assert report.rewound.max_error <= 2 * limits["max_force_error"]
+
+
+def test_the_bound_is_what_counts(make_ensemble, settings_of, crystal):
     settings = settings_of(max_force_error=1e-6, mean_force_error=1e3)
     (plain,) = explore(make_ensemble(strength=0.3), settings, [crystal(1)])
-    (scaled,) = explore(make_ensemble(strength=0.3), settings, [crystal(1)], calibration=2.5)
-    assert plain.ending is scaled.ending is Ending.UNCERTAIN and plain.time == 0.0
-    assert scaled.found.max_error == pytest.approx(2.5 * plain.found.max_error)
-    assert scaled.found.mean_error == pytest.approx(2.5 * plain.found.mean_error)
+    bound = ErrorBound(slope=2.5, floor=0.01)
+    (bounded,) = explore(make_ensemble(strength=0.3), settings, [crystal(1)], bound=bound)
+    assert plain.ending is bounded.ending is Ending.UNCERTAIN and plain.time == 0.0
+    assert bounded.found[0].max_error == pytest.approx(2.5 * (plain.found[0].max_error + 0.01))
+    assert bounded.found[0].mean_error == pytest.approx(2.5 * (plain.found[0].mean_error + 0.01))
 
 
 def test_contact_rewinds_to_the_last_good_frame(make_ensemble, settings_of, crystal):
@@ -131,9 +170,9 @@ def test_contact_rewinds_to_the_last_good_frame(make_ensemble, settings_of, crys
     reports = explore(make_ensemble(strength=1e-6), settings, [crystal(i) for i in range(3)])
     for report in reports:
         assert report.ending is Ending.CONTACT
-        assert report.found.time < report.time <= report.found.time + 5.5e-3  # the check before
-        assert closest_approach(report.found.atoms) >= 0.7
-        assert report.found.atoms.info["start"].startswith("crystal")
+        assert report.rewound.time < report.time <= report.rewound.time + 5.5e-3  # the check before
+        assert closest_approach(report.rewound.atoms) >= 0.7
+        assert report.rewound.atoms.info["start"].startswith("crystal")
 
 
 def test_images_of_one_atom_touch_too(make_ensemble, settings_of):
@@ -141,7 +180,7 @@ def test_images_of_one_atom_touch_too(make_ensemble, settings_of):
     settings = settings_of(density_end=(60.0, 60.0), max_time=0.2, contact_factor=0.9)
     (report,) = explore(make_ensemble(strength=1e-6), settings, [atoms])
     assert report.ending is Ending.CONTACT
-    assert 0.9 * 2 * 1.21 <= report.found.atoms.cell.lengths()[0] < 2.6  # Å; aluminum's radius is 1.21 Å
+    assert 0.9 * 2 * 1.21 <= report.rewound.atoms.cell.lengths()[0] < 2.6  # Å; aluminum's radius is 1.21 Å
 
 
 @pytest.mark.parametrize("distance", [0.0, 1e-8, 0.5])
@@ -152,7 +191,7 @@ def test_starts_in_contact_end_at_once_and_alone(make_ensemble, settings_of, cry
     reports = explore(make_ensemble(), settings_of(), [crystal(1), bad, crystal(2)])
     assert sorted(report.ending for report in reports) == [Ending.CONTACT, Ending.FINISHED, Ending.FINISHED]
     contact = next(report for report in reports if report.ending is Ending.CONTACT)
-    assert contact.found is None and contact.time == 0.0
+    assert not contact.found and contact.rewound is None and contact.time == 0.0
 
 
 def poison(monkeypatch, *, frame: int, after: int, value: float) -> None:
@@ -180,7 +219,7 @@ def test_a_blow_up_ends_one_walker(monkeypatch, make_ensemble, settings_of, crys
     settings = settings_of(walkers=2, check_interval=5)
     reports = explore(make_ensemble(), settings, [crystal(0), crystal(1)])
     assert [report.ending for report in reports] == [Ending.BLOW_UP, Ending.FINISHED]
-    found = reports[0].found
+    found = reports[0].rewound
     if after == 0:
         assert found is None
     else:
@@ -193,7 +232,7 @@ def test_a_real_blow_up(make_ensemble, settings_of, crystal):
     settings = settings_of(max_force_error=1e300, mean_force_error=1e300, max_time=0.2)
     reports = explore(wild, settings, [crystal(i) for i in range(3)])
     assert [report.ending for report in reports] == [Ending.BLOW_UP] * 3
-    assert all(closest_approach(report.found.atoms) > 0.6 for report in reports)
+    assert all(closest_approach(report.rewound.atoms) > 0.6 for report in reports)
 
 
 @pytest.mark.parametrize("members", [slice(0, 1), slice(None)], ids=["one", "all"])
@@ -203,7 +242,7 @@ def test_nan_never_counts_as_certain(make_ensemble, settings_of, crystal, member
         ensemble.networks[0].weights[1][members] = torch.nan
     reports = explore(ensemble, settings_of(), [crystal(i) for i in range(3)])
     assert [report.ending for report in reports] == [Ending.BLOW_UP] * 3
-    assert all(report.found is None and report.time == 0.0 for report in reports)
+    assert all(not report.found and report.rewound is None and report.time == 0.0 for report in reports)
 
 
 def test_a_start_that_is_not_finite_ends_alone(make_ensemble, settings_of, crystal):
@@ -221,7 +260,7 @@ def test_audit_frames_are_taken_at_their_time(make_ensemble, settings_of, crysta
     assert 8 <= len(audits) <= 32
     assert len({audit.time for audit in audits}) > 3
     assert all(0.0 <= audit.time <= settings.max_time + 5e-3 for audit in audits)
-    assert all(report.found is None for report in reports)
+    assert all(not report.found for report in reports)
 
 
 def test_an_audit_frame_is_taken_whatever_ends_the_walker(make_ensemble, settings_of, crystal):
@@ -245,7 +284,7 @@ def test_langevin_dynamics_in_a_batch_has_its_temperature(make_ensemble, setting
         friction=0.1,
         contact_factor=0.05,
     )
-    explorer = Explorer(make_ensemble(strength=0.02), settings)
+    explorer = Explorer(make_ensemble(strength=0.02), settings, PLAIN)
     samples = []
     real = explorer._check
 

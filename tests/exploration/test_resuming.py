@@ -17,6 +17,7 @@ from alpot.exploration.explorer import Explorer
 from alpot.exploration.saved_state import from_saved, to_saved
 from alpot.exploration.walker import Ending, Snapshot, Walker, WalkerReport
 from alpot.potential.baseline import Baseline
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.ensemble import Ensemble
 from alpot.store.checkpoint import Checkpoint
 
@@ -56,7 +57,7 @@ def exploration(request, make_ensemble, settings_of, crystal):
     touching = crystal(8)
     touching.positions[1] = touching.positions[0] + 0.1
     frames.insert(5, touching)
-    return Explorer(ensemble, settings, 1.7), frames, endings | {Ending.CONTACT}
+    return Explorer(ensemble, settings, ErrorBound(slope=1.7)), frames, endings | {Ending.CONTACT}
 
 
 def starts_of(frames: list[Atoms]) -> Iterator[tuple[Atoms, np.random.Generator]]:
@@ -66,7 +67,7 @@ def starts_of(frames: list[Atoms]) -> Iterator[tuple[Atoms, np.random.Generator]
 def bits(value: object) -> object:
     """Something that is equal only where every bit is."""
     if isinstance(value, WalkerReport):
-        return value.ending, value.time.hex(), bits(value.found), bits(value.audit)
+        return value.ending, value.time.hex(), [bits(f) for f in value.found], bits(value.rewound), bits(value.audit)
     if isinstance(value, Snapshot):
         numbers = (value.time, value.temperature, value.density, value.mean_error, value.max_error)
         return bits(value.atoms), [None if number is None else float(number).hex() for number in numbers]
@@ -135,7 +136,7 @@ def test_interrupted_again_and_again(exploration, tmp_path, n):
 
 
 def test_another_process_has_a_baseline_of_its_own(make_ensemble, settings_of, crystal, tmp_path):
-    explorer = Explorer(make_ensemble(), settings_of(walkers=2, audit_share=0.5, max_time=0.01))
+    explorer = Explorer(make_ensemble(), settings_of(walkers=2, audit_share=0.5, max_time=0.01), ErrorBound(slope=1.0))
     frames = [crystal(i) for i in range(3)]
 
     def with_fresh_baseline() -> Explorer:
@@ -167,7 +168,7 @@ def test_saving_changes_nothing(exploration, tmp_path):
 
 
 def test_another_explorations_checkpoint_is_not_used(make_ensemble, settings_of, crystal, tmp_path):
-    explorer = Explorer(make_ensemble(), settings_of(max_time=0.02))
+    explorer = Explorer(make_ensemble(), settings_of(max_time=0.02), ErrorBound(slope=1.0))
     frames = [crystal(i) for i in range(4)]
     path = tmp_path / "state.h5"
     with pytest.raises(Interrupted, match=r"state\.h5"):
@@ -179,7 +180,7 @@ def test_another_explorations_checkpoint_is_not_used(make_ensemble, settings_of,
 @pytest.mark.parametrize("from_number", [False, True])
 def test_only_fresh_starts_become_walkers(monkeypatch, make_ensemble, settings_of, crystal, tmp_path, from_number):
     """Those that were taken are passed over, or not asked for; nor is the potential, again, for what is known."""
-    explorer = Explorer(make_ensemble(), settings_of(walkers=2, max_time=0.02))
+    explorer = Explorer(make_ensemble(), settings_of(walkers=2, max_time=0.02), ErrorBound(slope=1.0))
     frames = [crystal(i) for i in range(4)]
     path = tmp_path / "state.h5"
     with pytest.raises(Interrupted):
@@ -244,12 +245,12 @@ def test_everything_comes_back(make_ensemble, settings_of, crystal):
     walkers = [Walker.begin(crystal(i, SIZES[i]), settings, np.random.default_rng(i)) for i in range(2)]
     walkers.append(Walker.begin(Atoms("Al"), settings, np.random.default_rng(9)))
     dynamics.add(walkers)
-    explorer = Explorer(make_ensemble(), settings)
+    explorer = Explorer(make_ensemble(), settings, ErrorBound(slope=1.0))
     while not any(walker.audit for walker in walkers) or all(walker.audit for walker in walkers):
         assert list(explorer._check(dynamics, dynamics.advance(5))) == []
     walkers[2].has_left = True
     reports = [
-        WalkerReport(ending=ending, time=0.1 * ending.value.count("o"), found=None, audit=None) for ending in Ending
+        WalkerReport(ending=ending, time=0.1 * ending.value.count("o"), found=(), audit=None) for ending in Ending
     ]
     in_flight, back = from_saved(to_saved(dynamics.in_flight(), reports), CPU)
     assert back == reports and [type(report.ending) for report in back] == [Ending] * 4

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from alpot.errors import NonFiniteError, PotentialError
 from alpot.potential.batch import Batch
 from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
+from alpot.potential.saved import Card
 
 ELEMENTS = ("Al", "Ni")
 ALL_PBC = list(itertools.product([False, True], repeat=3))
@@ -250,6 +252,49 @@ def test_results(calculator, ensemble, make_frame):
     shifted = AlpotCalculator(ensemble).get_property("energy", atoms)
     ensemble.self_energies -= 1.0
     assert shifted == pytest.approx(results["energy"] + 6.0, abs=ROUNDING) and shift != 0
+
+
+BOUNDED = Card(
+    elements=ELEMENTS,
+    force_bound=ErrorBound(slope=2.5, floor=0.02, confidence=0.95, n_frames=30),
+    energy_bound=ErrorBound(slope=4.0, floor=0.001, n_frames=30),
+)
+
+
+@pytest.mark.parametrize("card", [BOUNDED, None], ids=["learned", "assumed"])
+def test_bounds_are_those_of_its_own_deviations(ensemble, make_frame, card):
+    atoms = make_frame(6, ELEMENTS, seed=8)
+    calculator = AlpotCalculator(ensemble, card)
+    calculator.calculate(atoms)
+    results, card = calculator.results, calculator.card
+    deviation = np.linalg.norm(results["forces_members"].std(axis=0, ddof=1), axis=1)
+    assert results["forces_bound"].dtype == np.float64 and results["forces_bound"].shape == (6,)
+    forces, energy = card.force_bound, card.energy_bound
+    np.testing.assert_allclose(results["forces_bound"], forces.slope * (deviation + forces.floor), rtol=1e-12)
+    per_atom = results["energy_members"].std(ddof=1) / 6
+    assert isinstance(results["energy_bound"], float)
+    assert results["energy_bound"] == pytest.approx(6 * energy.slope * (per_atom + energy.floor))
+    assert card is BOUNDED or card.force_bound.n_frames == 0
+
+
+def test_bounds_turn_and_move_with_the_atoms(ensemble, make_frame):
+    """The norm of the standard deviations is the root of the trace of the members' covariance."""
+    atoms = make_frame(6, ELEMENTS, seed=3)
+    turned = atoms.copy()
+    turned.rotate(40.0, (1.0, 2.0, -0.5), rotate_cell=True)
+    turned.positions += [0.3, -0.2, 0.1]
+    bounds = [AlpotCalculator(ensemble, BOUNDED).get_property("forces_bound", frame) for frame in (atoms, turned)]
+    np.testing.assert_allclose(*bounds, atol=1e-9)
+
+
+def test_bounds_need_members_that_can_disagree(ensemble, make_frame):
+    atoms = make_frame(4, ELEMENTS)
+    quick = AlpotCalculator(ensemble, BOUNDED, mean_forces_only=True)
+    quick.calculate(atoms)
+    assert "energy_bound" in quick.results and "forces_bound" not in quick.results
+    alone = quick.members()[0]
+    alone.calculate(atoms)
+    assert not {"energy_bound", "forces_bound"} & set(alone.results)
 
 
 def test_equal_members_agree(make_ensemble, make_frame):

@@ -21,6 +21,7 @@ import torch
 import alpot
 from alpot.errors import NonFiniteError, PotentialError
 from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.saved import CARD, WEIGHTS, Card, load_potential, save_potential
 
 ELEMENTS = ("Al", "Ni")
@@ -30,6 +31,8 @@ CONTENT = Card(
     n_labels=123,
     errors={"test_force": 0.0241, "audit_energy": 1 / 3},
     calibration=1.7,
+    force_bound=ErrorBound(slope=3.1, floor=0.0125, confidence=0.95, n_frames=41),
+    energy_bound=ErrorBound(slope=2.5, floor=0.001, confidence=0.95, n_frames=40),
     training={"max_epochs": 100},
     generation=7,
     provenance={"campaign": "aluminum"},
@@ -68,6 +71,13 @@ def test_a_card_can_be_replaced(saved):
     ensemble, card = load_potential(saved)
     save_potential(saved, ensemble, replace(card, calibration=2.5))
     assert load_potential(saved)[1].calibration == 2.5
+
+
+def test_a_card_of_an_older_alpot_has_assumed_bounds(saved):
+    forge(saved, lambda content: [content.pop(name) for name in ("force_bound", "energy_bound")])
+    card = load_potential(saved)[1]
+    assert card == replace(CONTENT, force_bound=ErrorBound(), energy_bound=ErrorBound())
+    assert card.force_bound.n_frames == card.energy_bound.n_frames == 0
 
 
 def test_a_person_can_read_the_card(saved):
@@ -222,7 +232,7 @@ def test_scales_that_are_no_numbers_are_refused(make_ensemble, tmp_path, name, v
             load_potential(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"calibration": np.nan}, {"errors": {"audit_force": np.inf}}], ids=str)
+@pytest.mark.parametrize("change", [{"calibration": np.nan}, {"errors": {"audit_force": np.inf}}, {"force_bound": ErrorBound(slope=np.inf)}], ids=str)
 def test_a_card_with_nan_is_not_written(make_ensemble, tmp_path, change):
     with pytest.raises(NonFiniteError, match=CARD):
         save_potential(tmp_path, make_ensemble(ELEMENTS), replace(CONTENT, **change))
@@ -312,6 +322,12 @@ MALICIOUS = {
     "card is a device": instead(CARD, lambda path: path.symlink_to("/dev/zero")),
     "calibration 0": card(calibration=0.0),
     "calibration is a text": card(calibration="1.0"),
+    "bound below 0": card(force_bound={"slope": -1.0, "floor": 0.0, "confidence": 0.9, "n_frames": 9}),
+    "bound that nothing reaches": lambda f: text((f / CARD).read_bytes().replace(b"3.1", b"1e999"))(f),
+    "bound of no confidence": card(energy_bound={"slope": 1.0, "floor": 0.0, "confidence": 0.0, "n_frames": 9}),
+    "bound is a number": card(force_bound=3.0),
+    "bound is a text": card(force_bound={"slope": "3", "floor": 0.0, "confidence": 0.9, "n_frames": 9}),
+    "bound with code": card(energy_bound={"code": "x"}),
     "elements are not": card(elements=["Al", "Qq"]),
     "elements are tables": card(elements=[{}, {}]),
     "the same element twice": card(elements=["Al", "Al"]),

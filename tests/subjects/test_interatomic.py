@@ -335,6 +335,31 @@ def test_what_was_measured_is_on_the_card(trained):
     assert sha256(trained.directory.model_path(1) / "weights.safetensors") == weights
 
 
+def test_the_bound_is_tested_with_labels_that_came_after_it(trained):
+    """Those of the first assessment teach it, those of the next ones test it, each once; then they teach it, too."""
+    audit = store(trained, emt_labels(24, seed=50))
+    first = do(trained, "assess", assess_spec(1, audit[:12]))
+    card = load_potential(trained.directory.model_path(1))[1]
+    assert first["force_bound"] == dataclasses.asdict(card.force_bound) and "coverage" not in first
+    assert card.force_bound.n_frames == card.energy_bound.n_frames == first["audit_labels"] >= 9
+    shutil.copytree(trained.directory.model_path(1), trained.directory.model_path(9))
+    refused = list(first["refused"])
+    second = do(trained, "assess", assess_spec(9, audit[:20], incumbent=1, unseen=8, refused=refused))
+    refused += second["refused"]
+    new = [key for key in audit[12:20] if key not in refused]
+    assert (second["coverage_of"], second["coverage_frames"]) == (1, len(new))
+    assert second["coverage_atoms"] == sum(len(read_label(trained.directory.label_path(key)).atoms) for key in new)
+    assert second["force_bound"]["n_frames"] == second["audit_labels"] == 20 - len(refused)
+    # Labels of one kind: eight frames of atoms that are alike tell a bound of 90 % from one of 50 %.
+    assert 0.6 < second["coverage"] <= 1.0
+    last = assess_spec(9, audit, incumbent=9, unseen=4, refused=refused, final=True)
+    once, again = (do(trained, "assess", last) for _ in range(2))
+    assert once["coverage_of"] == 9 and once["coverage_frames"] <= 4
+    # The second attempt finds a bound that has learned from these labels, and does without.
+    assert (again["coverage"], again["coverage_atoms"]) == (once["coverage"], once["coverage_atoms"])
+    assert "coverage" not in do(trained, "assess", last | {"unseen": 0})
+
+
 def test_without_audit_labels_a_generation_is_promoted(trained):
     summary = do(trained, "assess", assess_spec(2, incumbent=1))
     assert summary["promote"] and summary["force_error"] is None and summary["calibration"] == 1.0

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -81,17 +80,11 @@ def test_a_shock_heats_and_leaves_the_crystal_ahead_of_it_alone(shocks: dict[flo
     assert velocity[-3:].mean() == pytest.approx(0.0, abs=0.2)
 
 
-def test_the_verdict_of_an_ensemble_is_the_calibrated_deviation_of_the_shocked_atoms(fcc_aluminum: Equilibrium) -> None:
-    @dataclass
-    class Card:
-        calibration: float = 2.0
-
+def test_the_verdict_of_an_ensemble_is_the_bound_on_the_errors_of_the_shocked_atoms(fcc_aluminum: Equilibrium) -> None:
     class Ensemble(FastEMT):
-        card = Card()
-
         def calculate(self, *args: object, **kwargs: object) -> None:
             super().calculate(*args, **kwargs)
-            self.results["forces_std"] = np.full_like(self.results["forces"], 0.1)
+            self.results["forces_bound"] = np.full(len(self.results["forces"]), 0.6)
 
     measured = shock(
         FastEMT(),
@@ -102,11 +95,10 @@ def test_the_verdict_of_an_ensemble_is_the_calibrated_deviation_of_the_shocked_a
         uncertainty=Ensemble(),
     )
     found = values(measured)
-    # Three components of 0.1 eV/Å, times two.
-    assert found["expected force error"] == pytest.approx(0.2 * np.sqrt(3))
-    assert found["largest expected force error"] == pytest.approx(0.2 * np.sqrt(3))
+    assert found["force error bound, mean"] == pytest.approx(0.6)
+    assert found["force error bound, largest"] == pytest.approx(0.6)
     assert measured.remarks[-1].startswith("100 % of the ")
-    assert measured.remarks[-1].endswith("have an expected force error above 0.3 eV/Å.")
+    assert measured.remarks[-1].endswith("may have a force error above 0.5 eV/Å, by the potential's own bound.")
 
 
 def test_averages_over_the_run_have_an_error(shocks: dict[float, Measured]) -> None:
