@@ -190,7 +190,7 @@ def slipped(share: float) -> Atoms:
     heights = np.unique(slab.positions[:, 2].round(6))
     cell = slab.cell.array.copy()
     # Each plane is shifted against the one below by the same vector; six times that is a lattice vector.
-    cell[2] = 0.0, 0.0, len(heights) * (heights[1] - heights[0])
+    cell[2] = 0.0, 0.0, len(heights) * _LATTICE_CONSTANT["fcc"] / np.sqrt(3.0)
     atoms = Atoms(slab.numbers, positions=slab.positions, cell=cell, pbc=True)
     cell[2, :2] = share * _shift_of_planes(slab.positions, heights, cell[:2, :2])
     atoms.set_cell(cell)

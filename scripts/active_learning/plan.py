@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from active_learning.frames import BenchSize
-from alpot.config import CrystalStarts, Exploration, Material, PackingStarts, Potential, Training
+from alpot.config import CrystalStarts, Exploration, Material, PackingStarts, Potential, SurfaceStarts, Training
 
 #: Labels of the generations between the first and the last one: each has half as many again as the one before.
 _GROWTH = 1.5
@@ -21,10 +21,15 @@ CRYSTALS = CrystalStarts(
     rattle=(0.0, 0.3),
     vacancy_chance=0.3,
     interstitial_chance=0.15,
+    slip_chance=0.15,
 )
+SURFACES = SurfaceStarts(weight=2.0, atoms=(24, 40), strain=0.04, rattle=(0.0, 0.25))
 PACKINGS = PackingStarts(weight=3.0, atoms=(24, 40), density=(1.9, 3.4), min_distance_factor=0.8)
 
-MATERIAL = Material(elements=("Al",), starts=(CRYSTALS, PACKINGS))
+MATERIAL = Material(elements=("Al",), starts=(CRYSTALS, SURFACES, PACKINGS))
+#: Crystals that are compressed along one direction on their way, as in a shock.
+COMPRESSED = CRYSTALS.model_copy(update={"weight": 1.0, "compression": (0.05, 0.25)})
+ALPOT_MATERIAL = MATERIAL.model_copy(update={"starts": (*MATERIAL.starts, COMPRESSED)})
 POTENTIAL = Potential(members=4, hidden=(48, 32))
 TRAINING = Training(max_epochs=80, learning_rate=4e-3, stress_weight=0.3, validation_blocks=1, test_blocks=0)
 EXPLORATION = Exploration(
@@ -50,6 +55,7 @@ class Plan:
     Attributes:
         schedule: labels paid for at which a generation is trained and measured.
         material: where walkers and the first labels come from.
+        alpot_material: where those of alpot's policy come from: these tables, and walkers that others do not have.
         potential, training: of every generation.
         exploration: how walkers move. ``max_force_error`` and ``mean_force_error`` are what the user accepts, which
             alpot's policy goes by; the others have limits of their own.
@@ -62,6 +68,7 @@ class Plan:
 
     schedule: tuple[int, ...]
     material: Material = MATERIAL
+    alpot_material: Material = ALPOT_MATERIAL
     potential: Potential = POTENTIAL
     training: Training = TRAINING
     exploration: Exploration = EXPLORATION
@@ -73,7 +80,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """All settings, JSON-able."""
-        tables = ("material", "potential", "training", "exploration")
+        tables = ("material", "alpot_material", "potential", "training", "exploration")
         return {
             "schedule": list(self.schedule),
             **{name: getattr(self, name).model_dump(mode="json") for name in tables},

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.build import bulk
-from ase.calculators.emt import EMT
+from ase.neighborlist import neighbor_list
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
@@ -100,17 +99,18 @@ def test_schedules_grow_evenly_to_the_budget():
 
 
 def test_a_whole_slip_is_the_intrinsic_fault_and_none_is_the_crystal():
-    def energy(atoms):
-        atoms.calc = EMT()
-        return atoms.get_potential_energy()
-
-    perfect = energy(bulk("Al", "fcc", a=4.05)) * 54
-    # The same crystal in another cell: rounding only.
-    assert energy(slipped(0.0)) == pytest.approx(perfect, abs=1e-6)
-    fault, way = energy(slipped(1.0)) - perfect, energy(slipped(0.5)) - perfect
-    # The fault is close-packed, with the same first neighbors; on the way, and beyond it, atoms are on top of others.
-    assert 0.0 <= fault < 0.1 * way
-    assert way < energy(slipped(2.0)) - perfect
+    nearest = 4.05 / np.sqrt(2.0)
+    for share in (0.0, 1.0):
+        # Close-packed planes on each other: each atom has twelve neighbors at the same distance. Rounding only.
+        center, distance = neighbor_list("id", slipped(share), 1.2 * nearest)
+        assert np.bincount(center).tolist() == [12] * 54
+        assert np.allclose(distance, nearest, atol=1e-9)
+    # Twice as far, atoms of the two planes are on top of each other: as far apart as planes.
+    assert neighbor_list("d", slipped(2.0), nearest).min() == pytest.approx(4.05 / np.sqrt(3.0))
+    # The third shell of hcp, at √(8/3) of the nearest distance, tells the fault from the crystal.
+    third = np.sqrt(8.0 / 3.0) * nearest
+    shells = [np.isclose(neighbor_list("d", slipped(share), 1.1 * third), third).sum() for share in (0.0, 1.0)]
+    assert shells[0] == 0 and shells[1] > 0
 
 
 def test_farthest_points_spread_over_a_line():
