@@ -29,7 +29,7 @@ VERSION = 1
 _TIMESTEP = 3.0  # fs; the fastest vibration of aluminum takes 100 fs
 _FRICTION = 0.02  # 1/fs
 #: ps before the first frame, and between two.
-_SETTLING, _APART = 0.3, 0.3
+_SETTLING, _APART = 0.24, 0.18
 _VACUUM = 6.0  # Å on either side of a slab
 _LATTICE_CONSTANT = {"fcc": 4.05, "bcc": 3.24, "hcp": 2.86}  # Å, near the minimum of density-functional theory
 _AMU_PER_CUBIC_ANGSTROM = 1e-3 * units.kg / units.m**3 * 1e6  # of g/cm³
@@ -110,18 +110,18 @@ def _runs(n_runs: int, rng: np.random.Generator) -> Iterator[_Run]:
     """All runs; what varies within a group goes through its choices in turn, the rest is drawn."""
     for index in range(n_runs):
         crystal = ("fcc", "bcc", "hcp")[index % 3]
-        yield _Run(group="liquid", atoms=_liquid(index, rng), temperature=(1000.0, 1600.0, 2600.0)[index % 3])
-        yield _Run(group="hot crystal", atoms=_crystal(crystal, rng, 0.03), temperature=rng.uniform(300, 900))
+        yield _Run(group="liquid", atoms=_liquid(index, rng), temperature=(1000.0, 1800.0, 3500.0)[index % 3])
+        yield _Run(group="hot crystal", atoms=_crystal(crystal, rng, 0.03), temperature=rng.uniform(300, 1100))
         yield _Run(group="strained crystal", atoms=_crystal(crystal, rng, 0.10), temperature=rng.uniform(100, 400))
-        yield _Run(group="surface", atoms=_slab(index), temperature=rng.uniform(200, 700))
+        yield _Run(group="surface", atoms=_slab(index), temperature=rng.uniform(200, 1000))
         yield _Run(group="vacancy", atoms=_with_vacancies(crystal, index, rng), temperature=rng.uniform(300, 800))
         yield _Run(group="interstitial", atoms=_with_interstitial(crystal, rng), temperature=rng.uniform(200, 600))
         yield _Run(group="stacking fault", atoms=slipped(rng.uniform(0.2, 1.0)), temperature=rng.uniform(100, 500))
-        yield _Run(group="shock", atoms=_compressed(index, rng), temperature=rng.uniform(400, 1600))
+        yield _Run(group="shock", atoms=_compressed(index, rng), temperature=rng.uniform(400, 2000))
 
 
 def _liquid(index: int, rng: np.random.Generator) -> Atoms:
-    density = (2.37, 2.2, 2.0, 2.6, 2.9, 2.4)[index % 6]
+    density = (2.37, 2.1, 1.9, 2.7, 3.2, 2.4)[index % 6]
     atoms, _ = build_packing(np.full(int(rng.integers(36, 49)), 13), density, 0.85, rng)
     return atoms
 
@@ -214,7 +214,7 @@ def _shift_of_planes(
 
 
 def _compressed(index: int, rng: np.random.Generator) -> Atoms:
-    """fcc compressed along <100>, <110> or <111> by up to a fifth of its length."""
+    """fcc compressed along <100>, <110> or <111> by up to three tenths of its length."""
     if index % 3 == 2:
         atoms = slipped(0.0)
         axis = 2
@@ -225,7 +225,7 @@ def _compressed(index: int, rng: np.random.Generator) -> Atoms:
         atoms = _perfect("fcc")
         axis = 0
     cell = atoms.cell.array.copy()
-    cell[axis] *= 1.0 - rng.uniform(0.05, 0.20)
+    cell[axis] *= 1.0 - rng.uniform(0.05, 0.30)
     atoms.set_cell(cell, scale_atoms=True)
     return atoms
 

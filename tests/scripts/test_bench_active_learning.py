@@ -94,8 +94,8 @@ def test_medians_count_runs_that_never_got_there():
 
 
 def test_schedules_grow_evenly_to_the_budget():
-    assert schedule_up_to(200) == (40, 60, 90, 135, 200)
-    assert schedule_up_to(30) == (30,)
+    assert schedule_up_to(200) == (20, 30, 45, 68, 102, 153, 200)
+    assert schedule_up_to(20) == (20,)
 
 
 def test_a_whole_slip_is_the_intrinsic_fault_and_none_is_the_crystal():
