@@ -179,6 +179,7 @@ def test_kill_9_loses_no_label(start, tmp_path):
     until(lambda: not run.descendants() and not again.descendants())
 
 
+@pytest.mark.slow
 def test_stop_drains_and_run_continues(start, verb, tmp_path):
     run = start()
     until(lambda: len(label_files(tmp_path / "tiny")) >= 4)
@@ -327,6 +328,7 @@ def test_changed_physics_is_refused(verb, tmp_path):
     assert directory.config.read_text() == TINY and state_of(directory).seq == 0
 
 
+@pytest.mark.slow
 def test_a_fork_runs_with_the_labels_of_the_old_campaign(finished, start, tmp_path):
     directory, _ = finished
     before = label_files(directory.path)
@@ -341,6 +343,7 @@ def test_a_fork_runs_with_the_labels_of_the_old_campaign(finished, start, tmp_pa
     assert label_files(directory.path) == before
 
 
+@pytest.mark.slow
 def test_a_running_campaign_reads_its_file_again(start, verb, tmp_path):
     run = start()
     until(lambda: len(label_files(tmp_path / "tiny")) >= 4)

@@ -119,14 +119,25 @@ def test_syntax_errors_quote_the_line():
         ("[training]\nblocks = 3", "table [training]: validation_blocks + test_blocks = 3 leave none of the 3 blocks"),
         ('[[material.starts]]\nkind = "paking"', 'table [[material.starts]] number 1: kind = "paking" is not known'),
         ('[[material.starts]]\nkind = "paking"', "did you mean 'packing'?"),
-        ("[[material.starts]]\nweight = 2", "the key kind is missing; it must be one of: packing, crystal, file"),
+        (
+            "[[material.starts]]\nweight = 2",
+            "the key kind is missing; it must be one of: packing, crystal, surface, file",
+        ),
         (
             '[[material.starts]]\nkind = "file"',
             "table [[material.starts]] number 1, key path: is missing (file name, relative",
         ),
         (
             '[[material.starts]]\nkind = "crystal"\nratle = 1',
-            "did you mean 'rattle'? Allowed are: kind, weight, prototypes",
+            "did you mean 'rattle'? Allowed are: weight, recoil, compression, bias, kind, prototypes",
+        ),
+        (
+            '[[material.starts]]\nkind = "crystal"\ncompression = [0.1, 0.9]',
+            "[0.1, 0.9] does not lie between 0 and 0.6; a strain of 0.25 shortens the cell by a quarter",
+        ),
+        (
+            '[[material.starts]]\nkind = "packing"\nrecoil = [100, 5000]',
+            "a recoil of 5000 eV is too much for a cell of some hundred atoms; the most is 1000",
         ),
     ],
 )

@@ -134,7 +134,8 @@ def test_dry_run(start, verb, tmp_path):
     assert said.code == 2 and "was begun with another list of frames" in said.err
 
 
-@pytest.mark.parametrize("labels_before", [pytest.param(0, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("labels_before", [0, 4])
 def test_kill_9_computes_nothing_twice(start, tmp_path, labels_before):
     run = start(*LABEL)
     until(lambda: (tmp_path / "out.labelling" / "ledger.sqlite").exists() and len(labels(tmp_path)) >= labels_before)
@@ -180,6 +181,7 @@ workers = 2
 """
 
 
+@pytest.mark.slow
 def test_converge(start, verb, tmp_path):
     (tmp_path / "argon.toml").write_text(ARGON)
     words = ("converge", "argon.toml", "--vary", "arguments.rc=5,7,10,14", "--force-tolerance", "0.001", "-n", "2")

@@ -132,6 +132,7 @@ def test_one_at_a_time_in_a_folder(verb: Callable[..., Said], tmp_path: Path):
     assert said.code != 0 and "another `alpot validate` is at work" in said.err
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_measured_the_exit_code_says_so(launch: Callable[..., Run], tmp_path: Path):
     (tmp_path / "w.toml").write_text(
         REFERENCE.replace('"Cu"', '"W"').replace('"emt"', '"lj"\narguments = {sigma = 2.4, epsilon = 0.4, rc = 6.0}')

@@ -75,13 +75,14 @@ class Ending:
 
     Attributes:
         rule: which rule was met.
-        limit: the limit that was met; the ending holds for as long as the user does not change it.
+        limit: the limit that was met, or all settings that the rule rests on; the ending holds for as long as the
+            user does not change them.
         reason: a sentence for people.
         failed: the campaign cannot go on; otherwise it has reached what it was asked for.
     """
 
     rule: str
-    limit: float | None
+    limit: float | list[float | None] | None
     reason: str
     failed: bool = False
 

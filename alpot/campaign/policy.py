@@ -14,6 +14,8 @@ from typing import Any
 
 from alpot.campaign import events
 from alpot.campaign.events import Ending, Task
+from alpot.campaign.forecast import Forecast, audit_noise
+from alpot.campaign.samplers import shares
 from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
 from alpot.errors import FOR_THE_USER, FailureClass
@@ -30,6 +32,16 @@ _STRAGGLERS = 0.1
 _GROWTH = 0.2
 #: Refused labels that are too many, as a share of all calculations: then the reference or the screening is at fault.
 _REFUSED_SHARE = 0.1
+#: What a forecast must rest on before a campaign is given up for it: so many generations, ...
+_FORECAST_POINTS = 5
+#: ... whose labels have grown by this factor from the first to the last.
+_FORECAST_SPAN = 3.0
+#: Settings that decide on a rule besides the one that it is named after: an ending is lifted by any of them.
+_DECIDED_BY = {
+    "force_error": ("good_generations", "confidence"),
+    "good_generations": ("force_error",),
+    "out_of_reach": ("max_labels", "force_error"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,7 @@ class PolicySettings:
     Attributes:
         slots: tasks that run at the same time, by pool of workers.
         pool_of: the pool that runs a kind of task.
+        start_weights: of the tables of starts.
     """
 
     slots: Mapping[str, int]
@@ -52,9 +65,12 @@ class PolicySettings:
     max_generations: int | None = None
     force_error: float | None = None
     audit_labels: int = 2
+    confidence: float = 0.9
+    out_of_reach: float = 0.0
     quiet_time: float | None = None
     good_generations: int | None = None
     isolated_atoms: bool = False
+    start_weights: tuple[float, ...] = ()
 
     def limit(self, rule: str) -> float | None:
         """The limit of a rule to stop, None if it has none."""
@@ -86,7 +102,12 @@ def decide(state: State, settings: PolicySettings) -> Event | None:
 
 def is_lifted(ending: Ending, settings: PolicySettings) -> bool:
     """Whether the user has changed the limit that brought about an ending."""
-    return settings.limit(ending.rule) != ending.limit
+    known = ending.limit if isinstance(ending.limit, list) else [ending.limit]  # older ledgers have the rule's own
+    return _limits(settings, ending.rule)[: len(known)] != known
+
+
+def _limits(settings: PolicySettings, rule: str) -> list[float | None]:
+    return [settings.limit(name) for name in (rule, *_DECIDED_BY.get(rule, ()))]
 
 
 # ----------------------------------------------------------------------------------------------------- the loop
@@ -174,7 +195,10 @@ def _explore(state: State, settings: PolicySettings) -> Event | None:
     backlog = len(candidates.waiting) + len(candidates.stale) + expected
     if backlog - state.turnover > _stock(settings) or backlog >= _labels_left(state, settings):
         return None
-    return _start(state, Kind.EXPLORE, {"generation": state.promoted})
+    spec: dict[str, Any] = {"generation": state.promoted}
+    if found := shares(settings.start_weights, state.samplers):
+        spec["shares"] = found
+    return _start(state, Kind.EXPLORE, spec)
 
 
 def _generation(state: State, settings: PolicySettings) -> float:
@@ -261,23 +285,70 @@ def _ending(state: State, settings: PolicySettings) -> Ending | None:
     if settings.max_generations is not None and state.generations >= settings.max_generations:
         reason = f"{state.generations} generations were trained"
         return Ending("max_generations", settings.max_generations, reason)
-    if _is_accurate(state, settings):
-        reason = f"the force error on audit labels is at most {settings.force_error} eV/Å"
-        return Ending("force_error", settings.force_error, reason)
+    met = _target_met(state, settings)
+    if met is not None:
+        return met
     if settings.quiet_time is not None and state.quiet >= settings.quiet_time:
         reason = f"generation {state.promoted} found nothing uncertain in {state.quiet:g} simulated ps"
         return Ending("quiet_time", settings.quiet_time, reason)
-    if settings.good_generations is not None and state.good_generations >= settings.good_generations:
-        reason = f"all properties were within tolerance in {state.good_generations} generations in a row"
-        return Ending("good_generations", settings.good_generations, reason)
-    return None
+    return _given_up(state, settings)
+
+
+def _target_met(state: State, settings: PolicySettings) -> Ending | None:
+    """The target is on errors, on properties, or on both together, as far as it was set."""
+    reasons, rules = [], []
+    if settings.force_error is not None:
+        if not _is_accurate(state, settings):
+            return None
+        words = f"the force error on audit labels is at most {settings.force_error} eV/Å"
+        if state.assessment is not None and state.assessment.force_error_high is not None:
+            words += f" with {100 * settings.confidence:g} % confidence"
+        rules.append("force_error")
+        reasons.append(words)
+    if settings.good_generations is not None:
+        if state.good_generations < settings.good_generations:
+            return None
+        rules.append("good_generations")
+        reasons.append(f"all properties were within tolerance in {state.good_generations} generations in a row")
+    return Ending(rules[0], _limits(settings, rules[0]), " and ".join(reasons)) if rules else None
 
 
 def _is_accurate(state: State, settings: PolicySettings) -> bool:
     found = state.assessment
     if settings.force_error is None or found is None or found.force_error is None:
         return False
-    return found.audit_labels >= settings.audit_labels and found.force_error <= settings.force_error
+    error = found.force_error if found.force_error_high is None else found.force_error_high
+    return found.audit_labels >= settings.audit_labels and error <= settings.force_error
+
+
+def _given_up(state: State, settings: PolicySettings) -> Ending | None:
+    """The target is out of reach of the budget by far, and by enough generations to know."""
+    curve, found = state.learning_curve, state.assessment
+    if not settings.out_of_reach or settings.force_error is None or _is_accurate(state, settings):
+        return None
+    if curve is None or found is None or found.force_error is None or found.audit_labels < settings.audit_labels:
+        return None
+    if curve.points < _FORECAST_POINTS or curve.last < _FORECAST_SPAN * curve.first:
+        return None
+    noise = audit_noise(found.force_error, found.force_error_high, settings.confidence)
+    needed = curve.in_calculations(curve.forecast(settings.force_error, settings.confidence, noise))
+    if needed.low is not None and needed.low <= settings.out_of_reach * settings.max_labels:
+        return None
+    falls = f"falls as their number to the power −{curve.exponent:.2f}"
+    reason = (
+        f"the target is out of reach: the force error, {found.force_error:.3g} eV/Å with {curve.last:,} labels to train"
+        f" on, {falls if curve.exponent >= 0.005 else 'does not fall with their number'}; {settings.force_error:g} eV/Å"
+        f" would take {_needed(needed, settings.confidence)} calculations, and the budget is {settings.max_labels:,}"
+    )
+    return Ending("out_of_reach", _limits(settings, "out_of_reach"), reason)
+
+
+def _needed(needed: Forecast, confidence: float) -> str:
+    if needed.low is None:
+        return "more than any number of"
+    expected, low, high = (None if n is None else f"{float(f'{n:.2g}'):,.0f}" for n in needed.values)
+    about = "" if expected is None else f"about {expected} "
+    return f"{about}({low} {'or more' if high is None else f'to {high}'}, {100 * confidence:g} % confidence)"
 
 
 def _counted(reasons: Counter[Any]) -> str:

@@ -26,7 +26,10 @@ def policy_settings(campaign: Campaign, platform: Platform) -> PolicySettings:
         max_generations=campaign.stopping.max_generations,
         force_error=campaign.stopping.force_error,
         audit_labels=campaign.stopping.audit_labels,
+        confidence=campaign.stopping.confidence,
+        out_of_reach=campaign.stopping.out_of_reach,
         quiet_time=campaign.stopping.quiet_time,
         good_generations=campaign.stopping.good_generations,
         isolated_atoms=campaign.reference.wants_isolated_atoms,
+        start_weights=tuple(table.weight for table in campaign.material.starts),
     )

@@ -17,6 +17,8 @@ from typing import Any
 from alpot.campaign.candidates import Candidates
 from alpot.campaign.dataset import Dataset
 from alpot.campaign.events import Ending, Task, replay
+from alpot.campaign.forecast import LearningCurve, LearningPoint, fit_learning_curve
+from alpot.campaign.samplers import Sampler
 from alpot.campaign.subject import (
     AssessSummary,
     Candidate,
@@ -55,12 +57,15 @@ class State:
         simulated: time simulated in ps.
         quiet: time in ps that the promoted generation simulated since it last found something uncertain.
         walker_endings: how many walkers ended for which reason.
+        samplers: what was found from each table of starts, by its number.
         generations: number of generations trained.
         unassessed: the generation to be assessed.
         promoted: the generation to explore with.
         promotions: all that were promoted, as far as their potentials still exist.
         assessment: of the promoted generation.
         final_assessed: the generation whose properties were evaluated.
+        learning_points: what the labels of each generation that was assessed had bought.
+        learning_curve: fitted to them.
         good_generations: how many generations in a row, up to the last one, were promoted with all properties within
             tolerance.
         obstacle: class and message of a failed label that no other label can escape.
@@ -87,6 +92,7 @@ class State:
     simulated: float = 0.0
     quiet: float = 0.0
     walker_endings: Counter[str] = field(default_factory=Counter)
+    samplers: dict[int, Sampler] = field(default_factory=dict)
 
     generations: int = 0
     unassessed: int | None = None
@@ -94,6 +100,8 @@ class State:
     promotions: list[int] = field(default_factory=list)
     assessment: AssessSummary | None = None
     final_assessed: int | None = None
+    learning_points: list[LearningPoint] = field(default_factory=list)
+    learning_curve: LearningCurve | None = None
     good_generations: int = 0
 
     obstacle: tuple[FailureClass, str] | None = None
@@ -106,6 +114,8 @@ class State:
 
     # The calculations that had ended when an exploration began.
     _begun: dict[str, int] = field(default_factory=dict, repr=False)
+    # Labels that the last training was given, and the calculations that had ended when it began.
+    _trained_on: tuple[int, int] = field(default=(0, 0), repr=False)
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> State:
@@ -215,6 +225,7 @@ class State:
                 self.candidates.begin(task.spec["candidate"])
             elif task.kind == Kind.TRAIN:
                 self.dataset.begin_training()
+                self._trained_on = self.dataset.training.size, self.calculations
             elif task.kind == Kind.EXPLORE:
                 self._begun[task.id] = self.calculations
         self.work.start(task)
@@ -275,6 +286,9 @@ class State:
             self.discoveries += share * (len(summary.candidates) - self.discoveries)
             self.turnover += share * (self.calculations - calculations_before - self.turnover)
         self.walker_endings.update(summary.endings)
+        for finds in summary.samplers:
+            sampler = self.samplers.setdefault(finds.table, Sampler())
+            sampler.add(finds.walkers, finds.found, finds.simulated_time)
         self.simulated += summary.simulated_time
         if summary.generation == self.promoted:
             surprised = any(not candidate.audit for candidate in summary.candidates)
@@ -293,7 +307,10 @@ class State:
     def _trained(self, summary: TrainSummary) -> None:
         self.generations = self.unassessed = summary.generation
         self.dataset.compact(summary.compacted)
+        before = self.dataset.training.size
         self.dataset.refuse(summary.refused, self.dataset.training)
+        labels, calculations = self._trained_on
+        self._trained_on = labels + self.dataset.training.size - before, calculations
 
     def _assessed(self, spec: dict[str, Any], summary: AssessSummary) -> None:
         self.dataset.audit.unseen -= spec["unseen"]
@@ -310,3 +327,17 @@ class State:
             self.assessment = summary
             self.quiet = 0.0
             self.candidates.outdate(summary.generation)
+            for sampler in self.samplers.values():
+                sampler.fade()
+        self._learned(*self._trained_on)
+
+    def _learned(self, labels: int, calculations: int) -> None:
+        """What so many labels have bought: the errors of the promoted generation, though it may be an earlier one."""
+        best = self.assessment
+        if best is None or best.force_error is None or labels == 0:
+            return
+        point = LearningPoint(
+            labels=labels, calculations=calculations, force_error=best.force_error, audit_labels=best.audit_labels
+        )
+        self.learning_points.append(point)
+        self.learning_curve = fit_learning_curve(self.learning_points)

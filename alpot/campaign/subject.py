@@ -7,7 +7,8 @@ the campaign asks is the task's ``spec``; what it hears is a small summary, chec
 kind       spec
 =========  ==================================================================================================
 explore    ``generation``: explore with this model; None: there is none yet, emit ``starts`` initial structures, and,
-           if ``apart``, those whose labels are kept apart
+           if ``apart``, those whose labels are kept apart; ``shares``: of the walkers that begin from each table of
+           starts; absent where these are as configured
 label      ``candidate``: id of the candidate
 score      ``generation``, ``candidates``: ids to be judged by this model; ``waiting``: ids that it has judged, among
            which they are to be ranked; ``labelling``: ids whose labels are being computed; ``labels``: keys of the
@@ -117,6 +118,15 @@ class Candidate(Summary):
     )
 
 
+class SamplerFinds(Summary):
+    """What the walkers of one exploration found that began from the same table of starts."""
+
+    table: Annotated[int, Field(ge=0)] = Field(description="its number in the campaign file, from 0")
+    walkers: Annotated[int, Field(ge=0)]
+    found: Annotated[int, Field(ge=0)] = Field(description="walkers that found a frame, those for the audit apart")
+    simulated_time: NonNegative = Field(description="ps, summed over walkers")
+
+
 class ExploreSummary(Summary):
     """What an explore task found."""
 
@@ -125,6 +135,7 @@ class ExploreSummary(Summary):
     walkers: int = 0
     simulated_time: NonNegative = Field(0.0, description="ps, summed over walkers")
     endings: dict[str, int] = Field(default_factory=dict, description="how many walkers ended for which reason")
+    samplers: list[SamplerFinds] = Field(default_factory=list, description="the same by table of starts")
 
 
 class LabelSummary(Summary):
@@ -197,6 +208,9 @@ class AssessSummary(Summary):
     generation: int
     promote: bool
     force_error: float | None = Field(None, description="root-mean-square error on audit labels in eV/Å")
+    force_error_high: float | None = Field(
+        None, description="what it is at most with the confidence that was asked for; older ledgers do not say"
+    )
     energy_error: float | None = Field(None, description="root-mean-square error on audit labels in eV/atom")
     audit_labels: int = 0
     refused: dict[str, str] = Field(default_factory=dict, description="audit labels that are wrong: why, by key")

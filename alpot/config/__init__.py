@@ -8,7 +8,7 @@ from alpot.config.assessment import Assessment, PropertyName
 from alpot.config.campaign import Campaign
 from alpot.config.dft import Dft
 from alpot.config.exploration import Exploration
-from alpot.config.material import CrystalStarts, FileStarts, Material, PackingStarts, Starts
+from alpot.config.material import CrystalStarts, FileStarts, Material, PackingStarts, Starts, StartTable, SurfaceStarts
 from alpot.config.potential import Descriptor, Potential
 from alpot.config.reference import CheapReference, Reference
 from alpot.config.resources import Pool, Resources, Starter
@@ -32,9 +32,11 @@ __all__ = [
     "PropertyName",
     "Reference",
     "Resources",
+    "StartTable",
     "Starter",
     "Starts",
     "Stopping",
+    "SurfaceStarts",
     "Table",
     "Training",
 ]

@@ -55,8 +55,7 @@ class Exploration(Table):
     )
     mean_force_error: Positive = Field(
         0.15,
-        description="a walker stops when the bound on the force error, calibrated to hold with `confidence` and averaged"
-        " over atoms, exceeds this, in eV/Å",
+        description="a walker stops when the bound on the force error, averaged over atoms, exceeds this, in eV/Å",
     )
     contact_factor: Positive = Field(
         0.6,

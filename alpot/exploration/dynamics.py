@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alpot.config import Exploration
+from alpot.exploration.bias import bias_forces, width_for
 from alpot.exploration.kept_pairs import KeptPairs, Margins, PairSearch, search_for
 from alpot.exploration.measurement import Measurement, measure
 from alpot.exploration.phase_space import AtomRows, Course, PhaseSpace, WalkerRows
@@ -41,14 +42,14 @@ class InFlight:
         walkers: in the order of their slots, one at least.
         atoms, cells: where they are, and where their pairs were searched: the pairs decide the order of the sums.
         noise: (n_walkers, n_bytes) uint8 on the host, states of their random numbers.
-        searched_edges: (n_walkers,) edges of the cells when their pairs were searched.
+        searched_scales: (n_walkers, 2) scales of the cells when their pairs were searched.
     """
 
     walkers: Sequence[Walker]
     atoms: AtomRows
     cells: WalkerRows
     noise: Tensor
-    searched_edges: NDArray[np.float64]
+    searched_scales: NDArray[np.float64]
 
 
 class Dynamics:
@@ -57,6 +58,8 @@ class Dynamics:
     Args:
         ensemble: the potential.
         settings: of the exploration.
+        accepted_deviation: mean σ_F over the atoms at which a walker stops, eV/Å, for walkers with a bias; where there
+            is no such σ_F (zero, negative or not finite), none has.
         search: finds neighbor pairs; by default the one for the ensemble's device.
         skin: Å added to the cutoff when pairs are searched.
         stretch: steps on fixed pairs at most; by default 1 on a CPU, where it costs nothing to look at the atoms
@@ -67,13 +70,16 @@ class Dynamics:
         self,
         ensemble: Ensemble,
         settings: Exploration,
+        accepted_deviation: float = 0.0,
         *,
         search: PairSearch | None = None,
         skin: float = _SKIN,
         stretch: int | None = None,
     ) -> None:
-        self.space = PhaseSpace(settings.timestep, settings.friction, ensemble.device)
+        self.space = PhaseSpace(ensemble.device)
         self._ensemble = ensemble
+        self._bias_width = width_for(accepted_deviation)
+        self._has_bias = 0.0 < self._bias_width < np.inf
         self._contact_factor = settings.contact_factor
         self._pairs = KeptPairs(self.space, search or search_for(ensemble.device), ensemble.cutoff, skin)
         self._stretch = stretch or (1 if ensemble.device.type == "cpu" else _STEPS_PER_COURSE)
@@ -107,13 +113,13 @@ class Dynamics:
             atoms=self.space.atoms,
             cells=self.space.cells,
             noise=self.space.noise_states(),
-            searched_edges=self._pairs.searched_edges,
+            searched_scales=self._pairs.searched_scales,
         )
 
     def resume(self, in_flight: InFlight) -> None:
         """Add walkers that were in flight; from here on they go, bit by bit on a CPU, as they would have gone there."""
         self.space.append_in_flight(in_flight.walkers, in_flight.atoms, in_flight.cells, list(in_flight.noise))
-        self._pairs.append_in_flight(in_flight.searched_edges)
+        self._pairs.append_in_flight(in_flight.searched_scales)
         self._geometry = None
 
     def keep(self, slots: Sequence[int]) -> None:
@@ -147,12 +153,12 @@ class Dynamics:
         """
         self.space.kick()
         self.space.move(course, begin)
-        margins = self._see_to_pairs(course.edges[begin + 1 : end + 1])
+        margins = self._see_to_pairs(course.scales[begin + 1 : end + 1])
         saved = self.space.saved()
         while outrun := self._follow(course, begin, margins, measured):
             self.space.restore(saved)
             end = begin + margins.n_steps // 2
-            margins = self._see_to_pairs(course.edges[begin + 1 : end + 1], outrun)
+            margins = self._see_to_pairs(course.scales[begin + 1 : end + 1], outrun)
         return begin + margins.n_steps
 
     def _follow(self, course: Course, begin: int, margins: Margins, measured: int) -> list[int]:
@@ -171,20 +177,21 @@ class Dynamics:
             self.space.kick()
         return self._slots_above(torch.stack(excesses).amax(0)) if excesses else []
 
-    def _see_to_pairs(self, edges: NDArray[np.float64], outrun: Sequence[int] = ()) -> Margins:
+    def _see_to_pairs(self, scales: NDArray[np.float64], outrun: Sequence[int] = ()) -> Margins:
         """Search the walkers whose pairs are not sure to be complete now, or not likely to last a stretch.
 
         Args:
-            edges: (n_steps, n_walkers) after each step of the stretch, of which the first has been done.
+            scales: (n_steps, n_walkers, 2) after each step of the stretch, of which the first has been done.
             outrun: walkers to be searched in any case.
 
         Returns:
             The margins of as many steps as the pairs will probably last, of one at least.
         """
-        margins = self._pairs.margins(edges)
+        margins = self._pairs.margins(scales)
         speeds = torch.linalg.vector_norm(self.space.atoms.velocities, dim=1)
-        reach = _FORESIGHT * self.space.timestep * np.arange(len(edges))  # Å per unit of speed
-        excess = margins.displacements(0) + reach[-1] * speeds - margins.allowance.amin(0)
+        # (n_steps, n_walkers) Å per unit of speed
+        reach = _FORESIGHT * np.outer(np.arange(len(scales)), self.space.timesteps)
+        excess = margins.displacements(0) + self.space.of_atoms(reach[-1]) * speeds - margins.allowance.amin(0)
         slots = sorted({*outrun, *self._slots_above(excess)})
         if not slots:
             return margins
@@ -192,15 +199,15 @@ class Dynamics:
         lost = [slot for slot in slots if not farthest[slot] < FARTHEST]
         for slot in lost:
             self.walkers[slot].has_left = True
-            self.space.park(slot, self._pairs.growth(slot, edges[0]))
+            self.space.park(slot, self._pairs.ratios(scales[0]))
         slots = [slot for slot in slots if slot not in lost]
         if slots:
-            self._pairs.renew(slots, edges[0])
+            self._pairs.renew(slots, scales[0])
             self._geometry = None
-        is_enough = self._pairs.allowances(edges)[:, slots] >= np.outer(reach, fastest[slots])
+        is_enough = self._pairs.allowances(scales)[:, slots] >= reach[:, slots] * fastest[slots]
         # New pairs are complete where the atoms are now, so that the first step always counts.
         n_steps = max(1, int(np.append(is_enough.all(axis=1), False).argmin()))
-        return self._pairs.margins(edges[:n_steps])
+        return self._pairs.margins(scales[:n_steps])
 
     def _slots_above(self, excess: Tensor) -> list[int]:
         """Walkers with an atom whose excess is above zero or not a number, from (n_atoms,)."""
@@ -218,7 +225,13 @@ class Dynamics:
         return self._geometry
 
     def _evaluate(self, geometry: Geometry, first: int, *, mean_only: bool) -> None:
-        """Set the forces of the walkers from one slot on."""
-        self._member_forces = self._ensemble.evaluate_geometry(geometry, mean_only=mean_only).forces
+        """Set the forces of the walkers from one slot on; if one of them has a bias, all members are asked at once."""
+        is_biased = self._has_bias and any(walker.bias > 0 for walker in self.walkers[first:])
+        result = self._ensemble.evaluate_geometry(geometry, mean_only=mean_only and not is_biased)
+        self._member_forces = result.forces
+        forces = result.forces.mean(0)
+        if is_biased:
+            counts, heights = self.space.offsets[first:].diff(), self.space.biases[first:]
+            forces += bias_forces(result.energies, result.forces, geometry.frame, counts, heights, self._bias_width)
         begin, _ = self.space.span(first)
-        self.space.atoms.forces[begin:] = self._member_forces.mean(0)
+        self.space.atoms.forces[begin:] = forces

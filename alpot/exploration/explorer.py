@@ -75,7 +75,7 @@ class Explorer:
             PotentialError: an element is unknown to the potential.
             StorageError: the checkpoint cannot be written.
         """
-        dynamics = Dynamics(self.ensemble, self.settings)
+        dynamics = Dynamics(self.ensemble, self.settings, self.bound.deviation_at(self.settings.mean_force_error))
         reports: list[WalkerReport] = []
         work = f"{belongs_to}, exploration of layout {LAYOUT} on {self.ensemble.device.type}"
         if checkpoint is not None and (saved := checkpoint.load(work)) is not None:

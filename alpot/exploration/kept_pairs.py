@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alpot.exploration.deformation import Deformation, least_growth
 from alpot.exploration.phase_space import PhaseSpace
 from alpot.potential.batch import Batch
 from alpot.potential.kernels import Geometry
@@ -109,14 +110,13 @@ class Margins:
 
     Attributes:
         positions, searched_at: (n_atoms, 3) Å, now and when searched.
-        undo_growth: (n_steps, n_atoms, 1) by which positions are scaled back into the cell as it was when searched;
-            None where no cell has changed.
+        undo: what brings positions back into the cell as it was when searched; None where no cell has changed.
         allowance: (n_steps, n_atoms) Å; negative where the cell alone has used up the skin.
     """
 
     positions: Tensor
     searched_at: Tensor
-    undo_growth: Tensor | None
+    undo: Deformation | None
     allowance: Tensor
 
     @property
@@ -126,7 +126,7 @@ class Margins:
 
     def displacements(self, step: int) -> Tensor:
         """(n_atoms,) Å between where the atoms are and where they were searched, in the cell as it was."""
-        positions = self.positions if self.undo_growth is None else self.positions * self.undo_growth[step]
+        positions = self.positions if self.undo is None else self.undo.apply_to(self.positions.clone(), step)
         return torch.linalg.vector_norm(positions - self.searched_at, dim=1)
 
     def excess(self, step: int) -> Tensor:
@@ -137,9 +137,9 @@ class Margins:
 class KeptPairs:
     """Pairs of the walkers of a phase space within cutoff + skin.
 
-    Motion is split into the growth of the cell, by a factor λ, and displacements d in the cell as it was when the pairs
-    were searched: distances shrink by λ and by 2 d at most, so that no pair closer than the cutoff is missing as long
-    as λ (cutoff + skin − 2 d) ≥ cutoff.
+    Motion is split into the deformation of the cell, which leaves a share λ of any length at least, and displacements
+    d in the cell as it was when the pairs were searched: distances shrink by λ and by 2 d at most, so that no pair
+    closer than the cutoff is missing as long as λ (cutoff + skin − 2 d) ≥ cutoff.
 
     Args:
         space: the walkers.
@@ -154,34 +154,34 @@ class KeptPairs:
         self._cutoff = cutoff
         self._skin = skin
         self._parts: list[_Part] = []
-        self._edges: NDArray[np.float64] = np.empty(0)
+        self._scales: NDArray[np.float64] = np.empty((0, 2))
 
     @property
-    def searched_edges(self) -> NDArray[np.float64]:
-        """(n_walkers,) edges of the cells when each was searched, see ``Course``."""
-        return self._edges
+    def searched_scales(self) -> NDArray[np.float64]:
+        """(n_walkers, 2) scales of the cells when each was searched, see ``Course``."""
+        return self._scales
 
     def append(self) -> None:
         """Search the walkers that were added last."""
         slots = range(len(self._parts), len(self._space.walkers))
         self._note_places(slots)
-        self._append(slots, self._space.edges[slots.start :])
+        self._append(slots, self._space.scales[slots.start :])
 
-    def append_in_flight(self, searched_edges: NDArray[np.float64]) -> None:
+    def append_in_flight(self, searched_scales: NDArray[np.float64]) -> None:
         """Find the pairs of the walkers that were added last once more: those of where they were searched.
 
         Args:
-            searched_edges: (n_added,) edges of their cells then.
+            searched_scales: (n_added, 2) scales of their cells then.
         """
-        self._append(range(len(self._parts), len(self._space.walkers)), searched_edges)
+        self._append(range(len(self._parts), len(self._space.walkers)), searched_scales)
 
-    def _append(self, slots: Sequence[int], searched_edges: NDArray[np.float64]) -> None:
-        self._edges = np.append(self._edges, searched_edges)
+    def _append(self, slots: Sequence[int], searched_scales: NDArray[np.float64]) -> None:
+        self._scales = np.concatenate([self._scales, searched_scales])
         self._parts += self._find(slots)
 
-    def renew(self, slots: Sequence[int], edges: NDArray[np.float64]) -> None:
-        """Search some walkers again, when the edges of all are (n_walkers,), see ``Course``."""
-        self._edges[slots] = edges[slots]
+    def renew(self, slots: Sequence[int], scales: NDArray[np.float64]) -> None:
+        """Search some walkers again, when the scales of all are (n_walkers, 2), see ``Course``."""
+        self._scales[slots] = scales[slots]
         self._note_places(slots)
         for slot, part in zip(slots, self._find(slots), strict=True):
             self._parts[slot] = part
@@ -189,7 +189,7 @@ class KeptPairs:
     def keep(self, slots: Sequence[int]) -> None:
         """Drop the pairs of all walkers but those in some slots."""
         self._parts = [self._parts[slot] for slot in slots]
-        self._edges = self._edges[list(slots)]
+        self._scales = self._scales[list(slots)]
 
     def _note_places(self, slots: Sequence[int]) -> None:
         """The atoms of some walkers are searched where they are now."""
@@ -214,23 +214,22 @@ class KeptPairs:
         offsets = torch.tensor(np.cumsum(counts), device=positions.device)
         return _split(found, counts, np.diff(found.first_pair[offsets].tolist(), prepend=0).tolist())
 
-    def growth(self, slot: int, edges: NDArray[np.float64]) -> float:
-        """λ of one walker when the edges of all are (n_walkers,)."""
-        return float(edges[slot] / self._edges[slot])
+    def ratios(self, scales: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n_walkers, 2) by which scales have changed since the search, when they are (n_walkers, 2)."""
+        return scales / self._scales
 
-    def allowances(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(..., n_walkers) largest d in Å for present edges (..., n_walkers)."""
-        growth = edges / self._edges
-        return np.asarray(0.5 * (self._cutoff + self._skin - self._cutoff / growth))
+    def allowances(self, scales: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., n_walkers) largest d in Å for present scales (..., n_walkers, 2)."""
+        return np.asarray(0.5 * (self._cutoff + self._skin - self._cutoff / least_growth(scales, self._scales)))
 
-    def margins(self, edges: NDArray[np.float64]) -> Margins:
-        """Margins of the steps after which the edges are (n_steps, n_walkers)."""
-        undo = None if (edges == self._edges).all() else self._space.of_atoms(self._edges / edges).unsqueeze(2)
+    def margins(self, scales: NDArray[np.float64]) -> Margins:
+        """Margins of the steps after which the scales are (n_steps, n_walkers, 2)."""
+        is_as_searched = (scales == self._scales).all()
         return Margins(
             positions=self._space.atoms.positions,
             searched_at=self._space.atoms.searched_at,
-            undo_growth=undo,
-            allowance=self._space.of_atoms(self.allowances(edges)),
+            undo=None if is_as_searched else self._space.deformation_of_atoms(self._scales / scales),
+            allowance=self._space.of_atoms(self.allowances(scales)),
         )
 
     def geometry(self, first: int = 0) -> Geometry:

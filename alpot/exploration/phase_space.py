@@ -13,6 +13,7 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alpot.exploration.deformation import Deformation
 from alpot.exploration.rows import Rows
 from alpot.exploration.schedules import values
 from alpot.exploration.walker import Walker
@@ -64,16 +65,16 @@ class Course:
 
     Attributes:
         kicks: (n_steps, n_atoms, 3) what the heat bath adds to the velocities.
-        edges: (n_steps + 1, n_walkers) length of the cells' edges, before the first step and after each, relative to
-            that at a density of 1 g/cm³; always 1 where the density is constant.
-        growth: (n_steps, n_walkers) ratio of successive edges; None where no density changes.
-        growth_of_atoms: (n_steps, n_atoms, 1) the same for each atom.
+        scales: (n_steps + 1, n_walkers, 2) of the cells before the first step and after each, see
+            ``alpot.exploration.deformation``; the first is relative to that at a density of 1 g/cm³ (always 1 where the
+            density is constant), the second relative to the start.
+        of_atoms, of_cells: what positions and cells become in each step; None where no cell changes.
     """
 
     kicks: Tensor
-    edges: NDArray[np.float64]
-    growth: Tensor | None
-    growth_of_atoms: Tensor | None
+    scales: NDArray[np.float64]
+    of_atoms: Deformation | None
+    of_cells: Deformation | None
 
     @property
     def n_steps(self) -> int:
@@ -85,27 +86,24 @@ class PhaseSpace:
     """Positions, velocities and cells of walkers of any size, one after the other.
 
     The time step is BAOAB (Leimkuhler & Matthews, J. Chem. Phys. 138, 174102 (2013)), followed by the rescaling to
-    ρ(t): ``kick``, ``move``, new forces, ``kick``.
+    ρ(t) and to the compression: ``kick``, ``move``, new forces, ``kick``. Each walker has its own time step and
+    friction.
 
     Args:
-        timestep: fs.
-        friction: 1/fs.
         device: where the tensors live.
 
     Attributes:
-        timestep: in ASE's unit of time.
         walkers: in the order of their atoms.
+        timesteps: (n_walkers,) in ASE's unit of time.
+        biases: (n_walkers,) eV, see ``alpot.exploration.bias``.
         offsets: (n_walkers + 1,) walker w owns the atoms offsets[w]:offsets[w + 1].
         walker: (n_atoms,) int32 index of each atom's walker.
     """
 
-    def __init__(self, timestep: float, friction: float, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.walkers: list[Walker] = []
         self._noise: list[torch.Generator] = []
-        self.timestep = timestep * units.fs
-        self._picoseconds = timestep * 1e-3
-        self._kept_share = math.exp(-friction * timestep)  # of the velocities, in O
         self._atoms = Rows(_atom_rows([], torch.empty(0, dtype=torch.int32), device))
         self._cells = Rows(_walker_rows([], device))
         self._number_atoms()
@@ -178,49 +176,82 @@ class PhaseSpace:
         self.offsets = torch.from_numpy(self._first_atom).to(self.device)
         owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         self.walker = torch.from_numpy(owner).to(self.device)
+        self._note_paces()
+        biases = np.array([walker.bias for walker in self.walkers], dtype=np.float64)
+        self.biases = torch.from_numpy(biases).to(self.device)
+        self._axes = np.array([_axis(walker) for walker in self.walkers]).reshape(-1, 3)
+
+    def _note_paces(self) -> None:
+        """Look up how each walker goes now."""
+        self._paces = [walker.pace for walker in self.walkers]
+        self.timesteps = np.array([pace.timestep * units.fs for pace in self._paces])
+        self._kept_shares = np.array([math.exp(-pace.friction * pace.timestep) for pace in self._paces])
+        self._kept_by_atoms = self.of_atoms(self._kept_shares).unsqueeze(1)  # of the velocities, in O
+        self._half_steps = self.of_atoms(0.5 * self.timesteps).unsqueeze(1)
+        self._half_kicks = self._half_steps / self.atoms.masses
 
     def course(self, n_steps: int) -> Course:
-        """Draw the noise of the next steps, and look up T(t) and ρ(t).
+        """Draw the noise of the next steps, and look up T(t), ρ(t) and the compression.
 
         The random numbers of a walker depend on its seed and on how many steps were asked for in each call.
         """
+        if self._paces != [walker.pace for walker in self.walkers]:
+            self._note_paces()
         times = self._times(np.arange(n_steps + 1))
         temperatures = values([walker.temperature for walker in self.walkers], times[:-1])
-        strength = np.sqrt((1.0 - self._kept_share**2) * units.kB * temperatures)
+        strength = np.sqrt((1.0 - self._kept_shares**2) * units.kB * temperatures)
         shapes = [(n_steps, len(walker), 3) for walker in self.walkers]
         # Each walker's numbers are drawn into memory of their own: where they go must not change what they are.
         kicks = torch.cat([self._normal(*pair) for pair in zip(shapes, self._noise, strict=True)], dim=1)
         kicks *= self.of_atoms(strength).unsqueeze(2) / self.atoms.masses.sqrt()
-        edges = self._edges_at(times)
-        if (edges == edges[0]).all():
-            return Course(kicks=kicks, edges=edges, growth=None, growth_of_atoms=None)
-        growth = edges[1:] / edges[:-1]
+        scales = self._scales_at(times)
+        if (scales == scales[0]).all():
+            return Course(kicks=kicks, scales=scales, of_atoms=None, of_cells=None)
+        ratios = scales[1:] / scales[:-1]
         return Course(
-            kicks=kicks,
-            edges=edges,
-            growth=torch.from_numpy(growth).to(self.device),
-            growth_of_atoms=self.of_atoms(growth).unsqueeze(2),
+            kicks=kicks, scales=scales, of_atoms=self.deformation_of_atoms(ratios), of_cells=self._deformation(ratios)
+        )
+
+    def deformation_of_atoms(self, ratios: NDArray[np.float64]) -> Deformation:
+        """What becomes of positions when the scales change by ratios (n_steps, n_walkers, 2)."""
+        return self._deformation(ratios, self.walker)
+
+    def _deformation(self, ratios: NDArray[np.float64], which: Tensor | None = None) -> Deformation:
+        """The deformation of each walker, or of those that are named (n,), if need be more than once."""
+
+        def column(values: NDArray[np.float64], dim: int) -> Tensor:
+            on_device = torch.from_numpy(values).to(self.device)
+            return on_device if which is None else on_device.index_select(dim, which)
+
+        growth, squeeze = ratios[..., 0], ratios[..., 1] - 1.0
+        return Deformation(
+            growth=column(growth, 1).unsqueeze(2) if (growth != 1.0).any() else None,
+            squeeze=column(squeeze, 1).unsqueeze(2) if squeeze.any() else None,
+            axes=column(self._axes, 0),
         )
 
     def _normal(self, shape: tuple[int, int, int], noise: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=noise, dtype=torch.float64, device=self.device)
 
     @property
-    def edges(self) -> NDArray[np.float64]:
-        """(n_walkers,) present lengths of the cells' edges, as in ``Course``."""
-        return self._edges_at(self._times(np.zeros(1, dtype=np.int64)))[0]
+    def scales(self) -> NDArray[np.float64]:
+        """(n_walkers, 2) present scales of the cells, as in ``Course``."""
+        return self._scales_at(self._times(np.zeros(1, dtype=np.int64)))[0]
 
     def _times(self, steps_ahead: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n_steps, n_walkers) ps at some steps from now on."""
-        steps = np.array([walker.step for walker in self.walkers]) + steps_ahead[:, None]
-        return np.asarray(steps * self._picoseconds, dtype=np.float64)
+        now = np.array([walker.time for walker in self.walkers])
+        picoseconds = np.array([walker.pace.timestep * 1e-3 for walker in self.walkers])
+        return np.asarray(now + steps_ahead[:, None] * picoseconds, dtype=np.float64)
 
-    def _edges_at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        edges = np.ones_like(times)
+    def _scales_at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        scales = np.ones((*times.shape, 2))
         for slot, walker in enumerate(self.walkers):
             if walker.density is not None and not walker.density.is_constant:
-                edges[:, slot] = np.cbrt(1.0 / values([walker.density], times[:, slot, None])[:, 0])
-        return edges
+                scales[:, slot, 0] = np.cbrt(1.0 / values([walker.density], times[:, slot, None])[:, 0])
+            if walker.compression is not None:
+                scales[:, slot, 1] = values([walker.compression], times[:, slot, None])[:, 0]
+        return scales
 
     def of_atoms(self, of_walkers: NDArray[np.float64]) -> Tensor:
         """(..., n_atoms) the value of its walker for each atom, from (..., n_walkers)."""
@@ -228,17 +259,17 @@ class PhaseSpace:
 
     def kick(self) -> None:
         """Half a time step of acceleration (B)."""
-        self.atoms.velocities.addcdiv_(self.atoms.forces, self.atoms.masses, value=0.5 * self.timestep)
+        self.atoms.velocities.addcmul_(self.atoms.forces, self._half_kicks)
 
     def move(self, course: Course, step: int) -> None:
-        """A, O, A of one step of a course, then ρ(t): cell and positions are rescaled isotropically."""
+        """A, O, A of one step of a course, then the deformation of cell and positions."""
         positions, velocities = self.atoms.positions, self.atoms.velocities
-        positions.add_(velocities, alpha=0.5 * self.timestep)
-        torch.add(course.kicks[step], velocities, alpha=self._kept_share, out=velocities)
-        positions.add_(velocities, alpha=0.5 * self.timestep)
-        if course.growth is not None and course.growth_of_atoms is not None:
-            positions.mul_(course.growth_of_atoms[step])
-            self.cells.cells.mul_(course.growth[step, :, None, None])
+        positions.addcmul_(velocities, self._half_steps)
+        velocities.mul_(self._kept_by_atoms).add_(course.kicks[step])
+        positions.addcmul_(velocities, self._half_steps)
+        if course.of_atoms is not None and course.of_cells is not None:
+            course.of_atoms.apply_to(positions, step)
+            course.of_cells.apply_to(self.cells.cells, step)
 
     def saved(self) -> tuple[Tensor, Tensor, Tensor]:
         """Copies of what ``kick`` and ``move`` change; for ``restore``."""
@@ -250,15 +281,16 @@ class PhaseSpace:
         for tensor, earlier in zip(present, saved, strict=True):
             tensor.copy_(earlier)
 
-    def park(self, slot: int, growth: float) -> None:
+    def park(self, slot: int, ratios: NDArray[np.float64]) -> None:
         """Put a walker that cannot go on at rest where it was last searched, so that it disturbs nobody.
 
         Args:
             slot: which.
-            growth: of its cell since then.
+            ratios: (n_walkers, 2) of all walkers' scales since then.
         """
         atoms = slice(*self.span(slot))
-        torch.mul(self.atoms.searched_at[atoms], growth, out=self.atoms.positions[atoms])
+        searched_at = self.deformation_of_atoms(ratios[None]).apply_to(self.atoms.searched_at.clone(), 0)
+        self.atoms.positions[atoms] = searched_at[atoms]
         self.atoms.velocities[atoms] = 0.0
 
     def note_good(self) -> None:
@@ -304,3 +336,11 @@ def _walker_rows(walkers: Sequence[Walker], device: torch.device) -> WalkerRows:
     return WalkerRows(
         pbc=torch.from_numpy(pbc).to(device), cells=on_device, searched_cells=on_device, good_cells=on_device
     )
+
+
+def _axis(walker: Walker) -> NDArray[np.float64]:
+    """(3,) unit vector along which a walker is compressed; zero where it is not."""
+    if walker.compression is None:
+        return np.zeros(3)
+    vector = walker.start.cell.array[walker.axis]
+    return np.asarray(vector / np.linalg.norm(vector))

@@ -21,7 +21,7 @@ from torch import Tensor
 from alpot.exploration.dynamics import InFlight
 from alpot.exploration.phase_space import AtomRows, WalkerRows
 from alpot.exploration.schedules import Schedule
-from alpot.exploration.walker import Check, Ending, Snapshot, Walker, WalkerReport
+from alpot.exploration.walker import Check, Ending, Pace, Snapshot, Walker, WalkerReport
 from alpot.store.checkpoint import Saved
 
 #: Raised by hand when the names below, or what they mean, change: older checkpoints are then left alone.
@@ -52,7 +52,7 @@ def to_saved(in_flight: InFlight, reports: Sequence[WalkerReport]) -> Saved:
         **_rows_to_arrays("atoms", in_flight.atoms),
         **_rows_to_arrays("cells", in_flight.cells),
         "noise": in_flight.noise.numpy(),
-        "searched_edges": in_flight.searched_edges,
+        "searched_scales": in_flight.searched_scales,
         **_frames_to_arrays("starts", [walker.start for walker in in_flight.walkers]),
         **_frames_to_arrays("snapshots", snapshots),
     }
@@ -69,7 +69,7 @@ def from_saved(saved: Saved, device: torch.device) -> tuple[InFlight, list[Walke
         atoms=_rows_from_arrays("atoms", AtomRows, arrays, device),
         cells=_rows_from_arrays("cells", WalkerRows, arrays, device),
         noise=torch.from_numpy(arrays["noise"]),
-        searched_edges=arrays["searched_edges"],
+        searched_scales=arrays["searched_scales"],
     )
     return in_flight, [_report(fact, snapshots) for fact in facts["reports"]]
 
@@ -99,6 +99,9 @@ def _walker(fact: dict[str, Any], start: Atoms, snapshots: Sequence[Atoms]) -> W
     nested = {
         "temperature": Schedule(**fact["temperature"]),
         "density": None if fact["density"] is None else Schedule(**fact["density"]),
+        "compression": None if fact["compression"] is None else Schedule(**fact["compression"]),
+        "usual_pace": Pace(**fact["usual_pace"]),
+        "cascade_pace": None if fact["cascade_pace"] is None else Pace(**fact["cascade_pace"]),
         "last_good": None if fact["last_good"] is None else Check(**fact["last_good"]),
         "found": _snapshots(fact["found"], snapshots),
         "audit": _snapshot(fact["audit"], snapshots),

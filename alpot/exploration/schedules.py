@@ -1,4 +1,4 @@
-"""Temperature and density of a walker as functions of time, with one draw of the parameters per walker.
+"""Temperature, density and compression of a walker as functions of time, with one draw of the parameters per walker.
 
 From Smith et al., Nat. Commun. 12, 1257 (2021):
 
@@ -18,7 +18,7 @@ from alpot.config import Exploration
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """One quantity (temperature in K or density in g/cm³) over time.
+    """One quantity (temperature in K, density in g/cm³ or relative length) over time.
 
     Attributes:
         start, end: values of the linear part at time 0 and at ``duration``.
@@ -75,3 +75,8 @@ def draw_density(settings: Exploration, start: float, rng: np.random.Generator) 
         period=float(rng.uniform(*settings.density_period)),
         duration=settings.max_time,
     )
+
+
+def compression_to(settings: Exploration, strain: float) -> Schedule:
+    """Length of one walker's cell along its axis, relative to the start's: steadily down to 1 − strain."""
+    return Schedule(start=1.0, end=1.0 - strain, amplitude=0.0, period=1.0, duration=settings.max_time)

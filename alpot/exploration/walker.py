@@ -13,7 +13,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from alpot.config import Exploration
-from alpot.exploration.schedules import Schedule, draw_density, draw_temperature
+from alpot.exploration.schedules import Schedule, compression_to, draw_density, draw_temperature
 from alpot.structures.density import density_of
 
 #: Å. Atoms at 10 Å/ps go 2500 Å in the longest runs; beyond this, distances lose their digits.
@@ -21,6 +21,15 @@ FARTHEST = 1e6
 #: A kinetic temperature this many times T(t) is no fluctuation, not even of one atom (chance below 1e-5); room
 #: temperature is added for walkers that are cold by schedule but fall into a minimum.
 _HOTTEST, _ROOM_TEMPERATURE = 10.0, 300.0
+#: Å that a recoil goes in one time step at most: a tenth of the way on which atoms turn hard.
+_RECOIL_STRIDE = 0.1
+#: 1/fs at most while a cascade lasts. Its collisions are over after some 0.2 ps; at this friction the heat is gone
+#: after 0.5 ps, as if it had spread in a larger crystal.
+_CASCADE_FRICTION = 0.001
+#: fs; after this, 2 % of the heat is left, and the walker goes on at the usual pace.
+_CASCADE_TIME = 2000.0
+#: What ``info`` of a start may hold, see ``alpot.structures.starts.draw_start``.
+MOTION = ("recoil", "compression", "bias")
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,14 @@ class WalkerReport:
     table: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How time goes: time step in fs and friction in 1/fs."""
+
+    timestep: float
+    friction: float
+
+
 @dataclass
 class Walker:
     """One walker, apart from the present positions and velocities.
@@ -81,10 +98,16 @@ class Walker:
     Attributes:
         start: the frame that it started from, with its first velocities.
         temperature: T(t) in K.
-        density: ρ(t) in g/cm³; None where the frame is not periodic in all directions.
+        density: ρ(t) in g/cm³, without what the compression adds to it; None where the frame is not periodic in all
+            directions.
         seed: of its noise, which is its own, so that its path does not depend on the others.
-        timestep: fs.
+        usual_pace: how it goes, except in a cascade.
         audit_time: ps at which a frame is taken, certain or not; None for most walkers.
+        recoil: eV that one atom got on top of its first velocity.
+        cascade_pace, cascade_steps: how it goes in its first steps, and how many they are, if it has a recoil.
+        compression: length of the cell along one of its vectors, relative to that of the start; None where it is kept.
+        axis: which vector that is.
+        bias: eV by which it is drawn to where the members disagree, at most.
         step: time steps done.
         has_left: whether an atom was found nowhere or too far away, so that the walker could not go on.
         last_good: the last check after which it went on.
@@ -96,8 +119,14 @@ class Walker:
     temperature: Schedule
     density: Schedule | None
     seed: int
-    timestep: float
+    usual_pace: Pace
     audit_time: float | None
+    recoil: float = 0.0
+    cascade_pace: Pace | None = None
+    cascade_steps: int = 0
+    compression: Schedule | None = None
+    axis: int = 0
+    bias: float = 0.0
     step: int = 0
     has_left: bool = False
     last_good: Check | None = None
@@ -106,7 +135,10 @@ class Walker:
 
     @classmethod
     def begin(cls, atoms: Atoms, settings: Exploration, rng: np.random.Generator) -> Walker:
-        """Draw the schedules, and velocities of the Maxwell-Boltzmann distribution at T(0) without drift."""
+        """Draw the schedules, velocities of the Maxwell-Boltzmann distribution at T(0), and what the start asks for.
+
+        All is at rest as a whole: of a recoil of energy E in N atoms of one mass, E (1 − 1/N) is left in this frame.
+        """
         temperature = draw_temperature(settings, rng)
         density = None
         if atoms.pbc.all():
@@ -115,28 +147,68 @@ class Walker:
         velocities = rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature.at(0.0) / masses)
         velocities -= (masses * velocities).sum(axis=0) / masses.sum()
         start = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=masses[:, 0])
-        start.set_velocities(velocities)
         start.info["start"] = str(atoms.info.get("start", ""))
         if "table" in atoms.info:
             start.info["table"] = int(atoms.info["table"])
-        audited = rng.random() < settings.audit_share
-        return cls(
+        start.info |= {name: float(atoms.info[name]) for name in MOTION if name in atoms.info}
+        # Where errors are looked for moves with what is found; where they are measured does not.
+        audited = rng.random() < settings.audit_share * atoms.info.get("audit_factor", 1.0)
+        walker = cls(
             start=start,
             temperature=temperature,
             density=density,
             seed=int(rng.integers(2**63)),
-            timestep=settings.timestep,
+            usual_pace=Pace(timestep=settings.timestep, friction=settings.friction),
             audit_time=float(rng.uniform(0.0, settings.max_time)) if audited else None,
+            bias=start.info.get("bias", 0.0),
         )
+        # What not every start asks for is drawn last, so that all else is the same with and without it.
+        if "recoil" in start.info:
+            velocities += walker._draw_recoil(start.info["recoil"], settings.check_interval, rng)
+        if "compression" in start.info and start.pbc.any():
+            walker.compression = compression_to(settings, start.info["compression"])
+            walker.axis = int(rng.choice(np.flatnonzero(start.pbc)))
+        start.set_velocities(velocities)
+        return walker
+
+    def _draw_recoil(self, energy: float, check_interval: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Velocities (n_atoms, 3) without drift, of one atom drawn at random; the pace is made for it.
+
+        Args:
+            energy: eV.
+            check_interval: steps; the pace changes at a check.
+            rng: for the atom and its direction.
+        """
+        masses = self.start.get_masses()[:, None]
+        struck = int(rng.integers(len(masses)))
+        direction = rng.standard_normal(3)
+        speed = np.sqrt(2.0 * energy / masses[struck, 0])
+        velocities = np.zeros((len(masses), 3))
+        velocities[struck] = speed * direction / np.linalg.norm(direction)
+        self.recoil = energy
+        timestep = min(self.usual_pace.timestep, float(_RECOIL_STRIDE / (speed * units.fs)))
+        self.cascade_pace = Pace(timestep=timestep, friction=min(self.usual_pace.friction, _CASCADE_FRICTION))
+        self.cascade_steps = check_interval * int(np.ceil(_CASCADE_TIME / (timestep * check_interval)))
+        return np.asarray(velocities - (masses * velocities).sum(axis=0) / masses.sum())
 
     def __len__(self) -> int:
         """Number of atoms."""
         return len(self.start)
 
     @property
+    def pace(self) -> Pace:
+        """How it goes now."""
+        if self.cascade_pace is not None and self.step < self.cascade_steps:
+            return self.cascade_pace
+        return self.usual_pace
+
+    @property
     def time(self) -> float:
         """Simulated time in ps."""
-        return self.step * self.timestep * 1e-3
+        if self.cascade_pace is None:
+            return self.step * self.usual_pace.timestep * 1e-3
+        quick = min(self.step, self.cascade_steps)
+        return (quick * self.cascade_pace.timestep + (self.step - quick) * self.usual_pace.timestep) * 1e-3
 
     @property
     def wants_audit(self) -> bool:
@@ -146,13 +218,15 @@ class Walker:
     def is_lost(self, farthest: float, kinetic_temperature: float) -> bool:
         """Whether an atom is nowhere (not finite), too far away for any physical motion, or the walker explodes.
 
-        The members may well agree on forces that tear a frame apart, so the heat is looked at too.
+        The members may well agree on forces that tear a frame apart, so the heat is looked at too; that of the recoil
+        is no sign of it.
 
         Args:
             farthest: largest absolute coordinate, Å.
             kinetic_temperature: K.
         """
         limit = _HOTTEST * (self.temperature.at(self.time) + _ROOM_TEMPERATURE)
+        limit += 2.0 * self.recoil / (3.0 * units.kB * len(self))
         return self.has_left or not (farthest < FARTHEST and kinetic_temperature <= limit)
 
     def snapshot(self, positions: NDArray[np.float64], cell: NDArray[np.float64], check: Check) -> Snapshot:

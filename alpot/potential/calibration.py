@@ -44,6 +44,10 @@ class ErrorBound:
         """The bound for deviations of any shape, in their unit."""
         return (deviation + self.floor) * self.slope
 
+    def deviation_at(self, bound: float) -> float:
+        """The deviation whose bound this is; negative where even members that agree are not so sure."""
+        return bound / self.slope - self.floor
+
     def coverage(self, deviations: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
         """Share of errors that the bound covers."""
         return float((errors <= self.of(deviations)).mean())

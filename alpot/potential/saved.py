@@ -68,8 +68,8 @@ class Card:
     n_labels: int = 0
     errors: dict[str, float] = field(default_factory=dict)
     calibration: float = 1.0
-    force_bound: ErrorBound = ErrorBound()
-    energy_bound: ErrorBound = ErrorBound()
+    force_bound: ErrorBound = field(default_factory=ErrorBound)
+    energy_bound: ErrorBound = field(default_factory=ErrorBound)
     training: dict[str, Any] = field(default_factory=dict)
     generation: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)

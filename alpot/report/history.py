@@ -18,6 +18,7 @@ from alpot.campaign.events import Task
 from alpot.campaign.subject import (
     SUMMARIES,
     AssessSummary,
+    Bound,
     Candidate,
     ExploreSummary,
     Kind,
@@ -25,6 +26,7 @@ from alpot.campaign.subject import (
     TrainSummary,
 )
 from alpot.report.costs import Costs
+from alpot.report.coverage import Coverage, pooled
 from alpot.report.spending import Spending
 from alpot.report.utilisation import Utilisation
 from alpot.store.ledger import Event
@@ -51,8 +53,11 @@ class Generation(BaseModel):
             ``validate_*`` and ``test_*``, as far as recorded.
         audit_labels: audit labels that it was measured on; None as long as it was not.
         audit_force: root-mean-square force error on audit labels in eV/Å.
+        audit_force_high: what that is at most with the confidence that was asked for, in eV/Å.
         audit_energy: root-mean-square energy error on audit labels in eV/atom.
         calibration: factor from the members' deviation to the expected force error.
+        bound: from the members' deviation to the largest force error of an atom that is to be expected.
+        coverage: how often that held on audit labels that came later; None as long as there were none.
         promoted: whether it was good enough to explore with; None as long as this is not known.
         held_back: names of properties for which it was not promoted: out of tolerance, and within it before.
     """
@@ -70,8 +75,11 @@ class Generation(BaseModel):
     errors: dict[str, float] = {}
     audit_labels: int | None = None
     audit_force: float | None = None
+    audit_force_high: float | None = None
     audit_energy: float | None = None
     calibration: float | None = None
+    bound: Bound | None = None
+    coverage: Coverage | None = None
     promoted: bool | None = None
     held_back: tuple[str, ...] = ()
 
@@ -304,13 +312,25 @@ class History:
             update={
                 "audit_labels": summary.audit_labels,
                 "audit_force": summary.force_error,
+                "audit_force_high": summary.force_error_high,
                 "audit_energy": summary.energy_error,
                 "calibration": summary.calibration,
+                "bound": summary.force_bound,
                 # The final assessment of the promoted one says nothing new about its promotion.
                 "promoted": bool(before.promoted) or summary.promote,
                 "held_back": before.held_back or tuple(getattr(summary, "held_back", ())),
             }
         )
+        self._tested(summary)
+
+    def _tested(self, summary: AssessSummary) -> None:
+        """The bound of one generation, in assessments of later ones."""
+        tested = self.generations.get(summary.coverage_of or 0)
+        if tested is None or summary.coverage is None:
+            return
+        found = Coverage(share=summary.coverage, atoms=summary.coverage_atoms, frames=summary.coverage_frames)
+        coverage = pooled((tested.coverage, found))
+        self.generations[tested.number] = tested.model_copy(update={"coverage": coverage})
 
 
 def _property_row(row: Mapping[str, Any]) -> PropertyRow:

@@ -45,15 +45,20 @@ def property_files(found: PropertyFile) -> dict[str, str]:
 _GENERATION_TITLES = (
     *("generation", "labels", "promoted", "elapsed_s", "training_s", "core_hours", "epochs"),
     "audit_labels",
-    *("audit_force_eV/A", "audit_energy_eV/atom", "calibration"),
+    *("audit_force_eV/A", "audit_force_high_eV/A", "audit_energy_eV/atom", "calibration"),
+    *("bound_slope", "bound_floor_eV/A", "bound_confidence", "bound_labels"),
+    *("coverage", "coverage_atoms", "coverage_labels"),
     *(f"{name}_{_UNITS[name.split('_')[1]]}" for name in ERRORS),
 )
 
 
 def _generation_row(generation: Generation) -> tuple[object, ...]:
-    g = generation
+    g, bound, coverage = generation, generation.bound, generation.coverage
     known = (g.number, g.labels, g.promoted, g.elapsed_s, g.seconds, g.core_hours, g.epochs, g.audit_labels)
-    return (*known, g.audit_force, g.audit_energy, g.calibration, *(g.errors.get(name) for name in ERRORS))
+    promised = (bound.slope, bound.floor, bound.confidence, bound.n_frames) if bound else (None,) * 4
+    held = (coverage.share, coverage.atoms, coverage.frames) if coverage else (None,) * 3
+    errors = (g.audit_force, g.audit_force_high, g.audit_energy, g.calibration, *promised, *held)
+    return (*known, *errors, *(g.errors.get(name) for name in ERRORS))
 
 
 _PROPERTY_TITLES = (

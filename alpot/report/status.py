@@ -14,12 +14,14 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from alpot.campaign.events import replay
+from alpot.campaign.samplers import Sampler, shares
 from alpot.campaign.state import State
 from alpot.campaign.subject import Kind
 from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.report.costs import Prediction
 from alpot.report.history import Failure, Generation, History
+from alpot.report.outlook import Outlook, outlook_of
 from alpot.report.spending import Spending
 from alpot.store.directory import CampaignDirectory, Holder
 from alpot.store.ledger import Ledger
@@ -110,6 +112,26 @@ class Spent(Part):
     prediction: Prediction | None
 
 
+class Starts(Part):
+    """What walkers from one table of starts did.
+
+    Attributes:
+        kind: of the table.
+        share: of the walkers that begin from it now.
+        configured_share: the same by its weight.
+        walkers: number that ended.
+        found: those of them that found a frame worth a label.
+        simulated_ps: time simulated, added up.
+    """
+
+    kind: str
+    share: float
+    configured_share: float
+    walkers: int
+    found: int
+    simulated_ps: float
+
+
 class Exploration(Part):
     """What walkers did.
 
@@ -120,6 +142,7 @@ class Exploration(Part):
         endings: how many walkers ended for which reason.
         candidates: structures found, by reason.
         dropped: those that will not be labelled, by reason.
+        starts: by table of starts, in the order of the campaign file.
     """
 
     walkers: int
@@ -128,6 +151,7 @@ class Exploration(Part):
     endings: dict[str, int]
     candidates: dict[str, int]
     dropped: dict[str, int]
+    starts: tuple[Starts, ...]
 
 
 class Tasks(Part):
@@ -153,6 +177,7 @@ class Status(Part):
         generations: in order.
         promoted: the generation to use.
         potential: its folder.
+        outlook: how the force error falls with the number of labels; None as long as that is not known.
         labels: the reference calculations.
         costs: what they have cost, and will cost.
         spending: what they have cost by the reason of their candidates.
@@ -182,6 +207,7 @@ class Status(Part):
     generations: tuple[Generation, ...]
     promoted: int | None
     potential: str | None
+    outlook: Outlook | None
     labels: Labels
     costs: Spent
     spending: dict[str, Spending]
@@ -242,11 +268,12 @@ def describe(
         generations=tuple(history.generations.values()),
         promoted=state.promoted,
         potential=potential,
+        outlook=outlook_of(config.stopping, state),
         labels=_labels(config, state, history, only_labels),
         costs=_costs(config, state, history, only_labels),
         spending={reason: spent.model_copy() for reason, spent in history.spending.items()},
         isolated_atoms=dict(history.isolated_atoms),
-        exploration=_exploration(state, history),
+        exploration=_exploration(config, state, history),
         tasks=_tasks(state, history, elapsed_s),
         failures={kind.value: dict(counts) for kind, counts in history.failures.items() if kind != Kind.LABEL},
         given_up=state.work.given_up,
@@ -303,7 +330,7 @@ def _costs(config: Campaign, state: State, history: History, only_labels: bool) 
     )
 
 
-def _exploration(state: State, history: History) -> Exploration:
+def _exploration(config: Campaign, state: State, history: History) -> Exploration:
     return Exploration(
         walkers=history.walkers,
         simulated_ps=state.simulated,
@@ -311,6 +338,27 @@ def _exploration(state: State, history: History) -> Exploration:
         endings=dict(state.walker_endings),
         candidates=dict(history.found),
         dropped=dict(state.candidates.dropped),
+        starts=_starts(config, state),
+    )
+
+
+def _starts(config: Campaign, state: State) -> tuple[Starts, ...]:
+    tables = config.material.starts
+    weights = [table.weight for table in tables]
+    configured = [weight / sum(weights) for weight in weights]
+    samplers = [state.samplers.get(number, Sampler()) for number in range(len(tables))]
+    return tuple(
+        Starts(
+            kind=table.kind,
+            share=share,
+            configured_share=as_configured,
+            walkers=sampler.walkers,
+            found=sampler.found,
+            simulated_ps=sampler.simulated,
+        )
+        for table, share, as_configured, sampler in zip(
+            tables, shares(weights, state.samplers) or configured, configured, samplers, strict=True
+        )
     )
 
 

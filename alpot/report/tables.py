@@ -17,18 +17,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from alpot.report.coverage import pooled
 from alpot.report.history import Generation
 from alpot.report.status import Phase, Status
 from alpot.report.wording import (
     NOTHING,
+    bound_of,
     counted,
     difference_of,
     duration,
     generation_of,
+    held_of,
     mark_of,
     milli,
+    outlook_words,
     picoseconds,
     printable,
+    promise_of,
     published_of,
     reference_of,
     spent_on,
@@ -45,13 +50,14 @@ GENERATION_COLUMNS = (
     ("audit energy", "meV/atom"),
     ("train / validate / test force", "meV/Å"),
     ("train / validate / test energy", "meV/atom"),
-    ("calibration", "σ → error"),
+    ("error bound", ""),
+    ("coverage", "%"),
     ("training", "h:mm:ss"),
     ("promoted", ""),
 )
 PROPERTY_COLUMNS = ("property", "potential", "reference", "difference", "tolerance", "")
 #: Those that a terminal has room for.
-_ON_TERMINAL = (0, 1, 2, 3, 4, 8)
+_ON_TERMINAL = (0, 1, 2, 3, 4, 9)
 _FOLDS_WIDTH = 14
 _MARKS = {"✓": "green", "✗": "red"}
 _PANEL_WIDTH = 110
@@ -83,7 +89,8 @@ def generation_cells(generation: Generation) -> tuple[str, ...]:
         milli(generation.audit_energy),
         folds["force"] if errors else NOTHING,
         folds["energy"] if errors else NOTHING,
-        NOTHING if generation.calibration is None else f"{generation.calibration:.2f}",
+        NOTHING if generation.bound is None else bound_of(generation.bound),
+        NOTHING if generation.coverage is None else f"{100 * generation.coverage.share:.0f}",
         duration(generation.seconds),
         mark_of(generation.promoted),
     )
@@ -237,8 +244,10 @@ def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
     given_up = f"; {status.given_up} of {status.max_failures} given up" if status.given_up else ""
     facts = [
         ("", " · ".join(f"{count:,} {name}" for name, count in sorts.items())),
+        ("Force error", outlook_words(status.outlook) if status.outlook else ""),
         ("Cost", spent_on(status.costs)),
         ("To come", to_come(status.costs.prediction) if status.costs.prediction else ""),
+        ("Force errors", _bound(status)),
         ("Rejected", counted(labels.rejected)),
         ("Refused", counted(labels.refused)),
         ("Failed", counted(failed) + given_up),
@@ -248,6 +257,21 @@ def _facts(status: Status, since_s: float) -> list[tuple[str, str]]:
         ("Working on", " · ".join(working)),
     ]
     return [(name, text) for name, text in facts if text]
+
+
+def _bound(status: Status) -> str:
+    """What the promoted generation says of its errors, and how often such bounds held."""
+    best = next((found for found in status.generations if found.number == status.promoted), None)
+    coverage = pooled(found.coverage for found in status.generations)
+    return "; ".join(
+        filter(
+            None,
+            (
+                promise_of(best.bound) if best and best.bound else "",
+                f"bounds held for {held_of(coverage)}" if coverage else "",
+            ),
+        )
+    )
 
 
 def _cell(text: str) -> Text:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from alpot.campaign.subject import Bound
 from alpot.report.costs import Prediction
+from alpot.report.coverage import Coverage
+from alpot.report.outlook import Outlook
 from alpot.report.status import Spent, Status
 from alpot.store.property_file import PropertyRow, PublishedNumber
 
@@ -62,6 +65,34 @@ def to_come(prediction: Prediction) -> str:
     return f"{text} · {duration(3600 * wall.expected)} on {plural(prediction.workers, 'worker')} at least"
 
 
+def outlook_words(outlook: Outlook) -> str:
+    """The force error, and what the target will take."""
+    text = f"{milli(outlook.force_error)} meV/Å"
+    if outlook.force_error_high is not None:
+        text += f" (at most {milli(outlook.force_error_high)} with {100 * outlook.confidence:g} % confidence)"
+    if outlook.exponent is not None and outlook.exponent_std is not None:
+        text += f", ∝ labels^{signed(-outlook.exponent, '.2f')} ± {outlook.exponent_std:.2f}"
+    if outlook.target is None:
+        return text
+    text += f" · target {milli(outlook.target)}"
+    if outlook.exponent is None:
+        return text
+    needed = outlook.calculations
+    if outlook.force_error <= outlook.target:
+        is_sure = (outlook.force_error_high or outlook.force_error) <= outlook.target
+        return f"{text} met" if is_sure else f"{text} met, but not yet with that confidence"
+    if needed.low is None:
+        return f"{text} is not met with any number of calculations"
+    about = "" if needed.expected is None else f"about {_rounded(needed.expected)} "
+    most = f" to {_rounded(needed.high)}" if needed.high is not None else " or more"
+    return f"{text} takes {about}({_rounded(needed.low)}{most}) of {outlook.budget:,} calculations"
+
+
+def _rounded(count: float) -> str:
+    """A number that is not known any better than to two digits."""
+    return f"{float(f'{count:.2g}'):,.0f}"
+
+
 def energies_of(isolated_atoms: Mapping[str, float]) -> str:
     """Energies of isolated atoms in eV."""
     return " · ".join(f"{printable(element)} {signed(energy, '.6g')} eV" for element, energy in isolated_atoms.items())
@@ -72,6 +103,25 @@ def milli(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{1000 * value:.3g}" if value < 0.9995 else f"{1000 * value:,.0f}"
+
+
+def bound_of(bound: Bound) -> str:
+    """How a bound on force errors follows from the members' deviation σ, in meV/Å."""
+    return f"{bound.slope:.2f} × (σ + {milli(bound.floor)} meV/Å)" if bound.floor else f"{bound.slope:.2f} σ"
+
+
+def promise_of(bound: Bound) -> str:
+    """What a bound on force errors says, and where it comes from."""
+    origin = f"learned from {plural(bound.n_frames, 'audit label')}"
+    if not bound.n_frames:
+        origin = "assumed: there are too few audit labels to learn it"
+    return f"at most {bound_of(bound)} with {100 * bound.confidence:.0f} % confidence, {origin}"
+
+
+def held_of(coverage: Coverage) -> str:
+    """How often bounds held."""
+    of = f"{plural(coverage.atoms, 'atom')} in {plural(coverage.frames, 'audit label')} that came later"
+    return f"{100 * coverage.share:.0f} % of {of}"
 
 
 def picoseconds(time_ps: float) -> str:

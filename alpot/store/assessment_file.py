@@ -69,11 +69,14 @@ class SigmaBin(Part):
     Attributes:
         sigma: root mean square of the members' deviation over the atoms of the bin in eV/Å.
         error: root mean square of the actual force error of the same atoms in eV/Å.
+        error_quantile: of these errors in eV/Å, at the confidence of the bound on them: where that is right, it lies
+            here. None in files of an alpot that knew no bounds.
         count: of atoms.
     """
 
     sigma: float
     error: float
+    error_quantile: float | None = None
     count: int
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
 
 from alpot.config import CrystalStarts, Material
 from alpot.structures.contacts import closest_approach, contact_distance
 from alpot.structures.density import draw_density, draw_numbers, volume_of
 from alpot.structures.packing import push_apart
+from alpot.structures.planes import SLIP_PLANES, slip, stack
+from alpot.structures.prototypes import primitive_cell, prototype, supercell
 
 #: Vacancies at most in one start, and the share of the atoms that stays in any case.
 _MAX_VACANCIES = 3
@@ -23,48 +22,6 @@ _INTERSTITIAL_TRIALS = 100
 _CLOSEST = 0.7
 #: ... or to this one of the closest approach in the perfect crystal, if that is less.
 _CLOSEST_RELATIVE = 0.95
-#: How much a supercell twice as long as wide counts, against a wrong number of atoms of 50 %.
-_SHAPE_WEIGHT = 0.5
-
-_A15_POSITIONS = [(0, 0, 0), (2, 2, 2), (1, 0, 2), (3, 0, 2), (2, 1, 0), (2, 3, 0), (0, 2, 1), (0, 2, 3)]  # a/4
-
-
-def prototype(name: str) -> Atoms:
-    """An orthogonal cell of a prototype lattice, of hydrogen and with lattice constant 1 Å.
-
-    Args:
-        name: fcc, bcc, hcp (ideal c/a), sc, diamond or a15.
-    """
-    if name == "a15":
-        return Atoms("H8", scaled_positions=np.array(_A15_POSITIONS) / 4.0, cell=[1.0] * 3, pbc=True)
-    if name == "hcp":
-        return bulk("H", "hcp", a=1.0, orthorhombic=True)
-    return bulk("H", name, a=1.0, cubic=True)
-
-
-def primitive_cell(name: str) -> Atoms:
-    """The primitive cell of a prototype lattice, of hydrogen and with lattice constant 1 Å; see ``prototype``."""
-    return prototype(name) if name == "a15" else bulk("H", name, a=1.0)
-
-
-def supercell(cell: Atoms, target: int, bounds: tuple[int, int]) -> Atoms:
-    """Repeats an orthogonal cell to about ``target`` atoms in a shape close to a cube.
-
-    Args:
-        cell: the cell to repeat.
-        target: wanted number of atoms.
-        bounds: numbers of atoms allowed; if no multiple of the cell lies within, the best one outside is taken.
-    """
-    most = max(2, round((bounds[1] / len(cell)) ** (1.0 / 3.0) * 2.0) + 1)
-
-    def badness(repeats: tuple[int, ...]) -> tuple[bool, float]:
-        n_atoms = len(cell) * int(np.prod(repeats))
-        lengths = cell.cell.lengths() * repeats
-        too_long = lengths.max() / lengths.min() - 1.0
-        inside = bounds[0] <= n_atoms <= bounds[1]
-        return not inside, abs(n_atoms - target) / target + _SHAPE_WEIGHT * too_long
-
-    return cell.repeat(min(itertools.product(range(1, most + 1), repeat=3), key=badness))
 
 
 def crystal_cell(name: str, target: int, bounds: tuple[int, int]) -> Atoms:
@@ -83,29 +40,46 @@ def crystal_cell(name: str, target: int, bounds: tuple[int, int]) -> Atoms:
     return min(cells, key=badness)
 
 
+def slipped_crystal(name: str, target: int, bounds: tuple[int, int], rng: np.random.Generator) -> Atoms:
+    """A crystal of which one close-packed plane has slipped over the next; see ``crystal_cell``."""
+    atoms = stack(name, SLIP_PLANES[name], target, bounds, rng)
+    slip(atoms, name, rng)
+    return atoms
+
+
 def build_crystal(material: Material, starts: CrystalStarts, rng: np.random.Generator) -> tuple[Atoms, str]:
     """Builds one crystal as a table of starts asks for it.
 
     Returns:
-        The frame and the name of its prototype.
+        The frame, and the name of its prototype with a word on what became of it.
     """
     name = str(rng.choice(starts.prototypes))
     target = int(rng.integers(starts.atoms[0], starts.atoms[1] + 1))
-    atoms = crystal_cell(name, target, starts.atoms)
+    atoms, text = crystal_cell(name, target, starts.atoms), name
+    if starts.slip_chance and rng.random() < starts.slip_chance:
+        atoms, text = slipped_crystal(name, target, starts.atoms, rng), f"{name} slipped"
     atoms.numbers = draw_numbers(material, len(atoms), rng)
     density = draw_density(atoms.numbers, starts.density, rng)
     _strain(atoms, starts.strain, rng)
     # The strain changes the shape only: the density is drawn by itself.
     scale = (volume_of(atoms.numbers, density) / atoms.get_volume()) ** (1.0 / 3.0)
     atoms.set_cell(atoms.cell.array * scale, scale_atoms=True)
-    limit = min(_CLOSEST, _CLOSEST_RELATIVE * closest_approach(atoms))
+    limit = contact_limit(closest_approach(atoms))
     if rng.random() < starts.vacancy_chance:
-        atoms = _with_vacancies(atoms, rng)
+        atoms = with_vacancies(atoms, rng)
     if rng.random() < starts.interstitial_chance:
         atoms = _with_interstitial(atoms, int(rng.choice(atoms.numbers)), rng)
     rattle(atoms, starts.rattle, rng)
     push_apart(atoms, limit)
-    return atoms, name
+    return atoms, text
+
+
+def contact_limit(closest: float) -> float:
+    """How far displaced atoms are pushed apart, given the closest approach of the perfect crystal; both as fractions.
+
+    The fractions are of the sums of the covalent radii.
+    """
+    return min(_CLOSEST, _CLOSEST_RELATIVE * closest)
 
 
 def rattle(atoms: Atoms, bounds: tuple[float, float], rng: np.random.Generator) -> None:
@@ -122,7 +96,8 @@ def _strain(atoms: Atoms, largest: float, rng: np.random.Generator) -> None:
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
 
 
-def _with_vacancies(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+def with_vacancies(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    """Removes some atoms, drawn at random."""
     most = min(_MAX_VACANCIES, int(len(atoms) * (1.0 - _LEAST_KEPT)))
     if most == 0:
         return atoms

@@ -52,11 +52,17 @@ def normal_density(numbers: np.ndarray) -> float:
     return density_of(numbers, sum(_atomic_volume(int(number)) for number in numbers))
 
 
-def draw_density(numbers: np.ndarray, bounds: tuple[float, float] | None, rng: np.random.Generator) -> float:
-    """A density in g/cm³, uniform in ``bounds`` (g/cm³), or in the default range around the normal density."""
+def draw_density(
+    numbers: np.ndarray,
+    bounds: tuple[float, float] | None,
+    rng: np.random.Generator,
+    *,
+    relative: tuple[float, float] = DEFAULT_RANGE,
+) -> float:
+    """A density in g/cm³, uniform in ``bounds`` (g/cm³), or by default within multiples of the normal density."""
     if bounds is None:
         normal = normal_density(numbers)
-        bounds = (DEFAULT_RANGE[0] * normal, DEFAULT_RANGE[1] * normal)
+        bounds = (relative[0] * normal, relative[1] * normal)
     return float(rng.uniform(*bounds))
 
 

@@ -13,6 +13,7 @@ from alpot.potential.batch import Batch
 from alpot.potential.calibration import ErrorBound, fit_bound
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
+from alpot.report.intervals import rms_upper_limit
 from alpot.store.labels import Label
 
 _FRAMES_PER_BATCH = 16
@@ -50,6 +51,10 @@ class AuditErrors:
     def force(self) -> float | None:
         """Root-mean-square force error over frames in eV/Å; None without labels."""
         return float(np.sqrt(self.force_squares.mean())) if len(self.force_squares) else None
+
+    def force_high(self, confidence: float) -> float | None:
+        """What the force error is at most with a one-sided confidence, eV/Å; None with less than two labels."""
+        return rms_upper_limit(np.sqrt(self.force_squares), confidence)
 
     @property
     def energy(self) -> float | None:

@@ -1,12 +1,12 @@
-"""What a candidate remembers of how it was found, in the provenance of its label: written and read here alone."""
+"""How candidates were found: what they remember of it in the provenance of their labels, and from which starts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from alpot.exploration.walker import Snapshot
+from alpot.exploration.walker import MOTION, Snapshot, WalkerReport
 
 _GENERATION, _TEMPERATURE, _REASON = "generation", "temperature_K", "reason"
 #: The reason of labels that no exploration found.
@@ -31,6 +31,7 @@ def provenance_of(snapshot: Snapshot, walker: int, generation: int) -> dict[str,
     """Where a frame comes from."""
     return {
         "start": snapshot.atoms.info.get("start", ""),
+        "table": snapshot.atoms.info.get("table"),
         "walker": walker,
         _GENERATION: generation,
         "time_ps": snapshot.time,
@@ -38,6 +39,7 @@ def provenance_of(snapshot: Snapshot, walker: int, generation: int) -> dict[str,
         "density_g_per_cm3": snapshot.density,
         "mean_force_error": snapshot.mean_error,
         "max_force_error": snapshot.max_error,
+        **{name: snapshot.atoms.info[name] for name in MOTION if name in snapshot.atoms.info},
     }
 
 
@@ -57,3 +59,18 @@ def discovery_of(provenance: Mapping[str, Any], *, imported: bool = False) -> Di
         generation=0 if found_by is None else found_by + 1,
         temperature=temperature,
     )
+
+
+def finds_by_table(reports: Sequence[WalkerReport]) -> list[dict[str, Any]]:
+    """What was found from each table of starts, as of ``alpot.campaign.subject.SamplerFinds``."""
+    tables = sorted({report.table for report in reports if report.table is not None})
+    own = {table: [report for report in reports if report.table == table] for table in tables}
+    return [
+        {
+            "table": table,
+            "walkers": len(walkers),
+            "found": sum(bool(report.found or report.rewound) for report in walkers),
+            "simulated_time": sum(report.time for report in walkers),
+        }
+        for table, walkers in own.items()
+    ]

@@ -45,10 +45,10 @@ from alpot.store.labels import Label, label_key
 from alpot.structures import draw_start, isolated_atom
 from alpot.subjects.assessment import AuditErrors, audit_errors, is_worse, prospective_coverage
 from alpot.subjects.configuration_map import known_labels
-from alpot.subjects.discovery import provenance_of
+from alpot.subjects.discovery import finds_by_table, provenance_of
 from alpot.subjects.generation_properties import lost_properties, measure_generation
 from alpot.subjects.isolated_atoms import isolated_energies
-from alpot.subjects.label_task import Method, make_label, read_candidate
+from alpot.subjects.label_task import Method, make_label, read_candidate, read_candidates
 from alpot.subjects.portrait import portrait
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.specimens import potential_identity
@@ -122,21 +122,22 @@ class InteratomicSubject:
     # ---------------------------------------------------------------------------------------------- explore
 
     def _starts(
-        self, rng: np.random.Generator, count: int, first: int = 0
+        self, rng: np.random.Generator, count: int, first: int = 0, *, shares: Sequence[float] | None = None
     ) -> Iterator[tuple[Atoms, np.random.Generator]]:
         """Starts, each with random numbers of its own, so that one does not depend on the fate of another.
 
         Those before ``first`` were made by an earlier attempt.
         """
         for walker_rng in rng.spawn(count)[first:]:
-            yield draw_start(self.config.material, walker_rng, base_directory=self.base_directory), walker_rng
+            start = draw_start(self.config.material, walker_rng, base_directory=self.base_directory, shares=shares)
+            yield start, walker_rng
 
     def _emit_starts(self, assignment: Assignment) -> dict[str, Any]:
         """Before there is a potential: random starts are labelled as they are, some for the audit."""
         count = assignment.spec["starts"]
         n_audit = round(count * self.config.exploration.audit_share)
         found = [
-            _Found(atoms, 1.0, "initial", index >= count, {"start": atoms.info["start"]})
+            _Found(atoms, 1.0, "initial", index >= count, dict(atoms.info))
             for index, (atoms, _) in enumerate(self._starts(self._rng(assignment), count + n_audit))
         ]
         if assignment.spec.get("apart", False):  # a task of an older alpot does not say
@@ -150,7 +151,12 @@ class InteratomicSubject:
         generation = assignment.spec["generation"]
         ensemble, card = self.potential(generation)
         explorer = Explorer(ensemble, self.config.exploration, card.force_bound)
-        starts = partial(self._starts, self._rng(assignment), self.config.exploration.walkers_per_task)
+        starts = partial(
+            self._starts,
+            self._rng(assignment),
+            self.config.exploration.walkers_per_task,
+            shares=assignment.spec.get("shares"),
+        )
         weights = sha256(self.directory.model_path(generation) / WEIGHTS)
         baseline = [] if ensemble.baseline is None else [ensemble.baseline.identity]
         belongs_to = self._identity(assignment, weights, repr(card.force_bound), *baseline)
@@ -162,6 +168,7 @@ class InteratomicSubject:
             "walkers": len(reports),
             "simulated_time": sum(report.time for report in reports),
             "endings": dict(Counter(report.ending.value for report in reports)),
+            "samplers": finds_by_table(reports),
         }
 
     def _identity(self, assignment: Assignment, *inputs: str) -> str:
@@ -223,29 +230,31 @@ class InteratomicSubject:
         wrong came after it. So it stays, whatever the new model says of it.
         """
         generation, judged = spec["generation"], spec["candidates"]
-        names = [*judged, *spec.get("waiting", [])]
-        frames, provenances = zip(*(read_candidate(self.directory, name) for name in names), strict=True)
+        there = read_candidates(self.directory, [*judged, *spec.get("waiting", [])])
+        if not there:
+            return {"generation": generation, "scores": {}}
+        frames, provenances = zip(*there.values(), strict=True)
         ensemble, card = self.potential(generation)
         ensemble.baseline = None  # common to all members, it does not change how far they disagree
         unseen = spec.get("labels", [])[-spec["unseen"] :] if spec.get("unseen") else []
         unlearned = Dataset.read(self.directory, [], unseen).single
-        taken = [read_candidate(self.directory, name)[0] for name in spec.get("labelling", [])]
+        taken = read_candidates(self.directory, spec.get("labelling", [])).values()
         ranking = rank(
             frames,
             ensemble,
             card.force_bound,
             self.config.exploration,
             information=Information.read(self.directory.model_path(generation), ensemble),
-            taken=[*(label.atoms for label in unlearned), *taken],
+            taken=[*(label.atoms for label in unlearned), *(atoms for atoms, _ in taken)],
             cost_exponent=card.cost_exponent,
         )
-        certain = [
+        known = {
             name
-            for name, provenance, urgency in zip(judged, provenances, ranking.urgencies, strict=False)
+            for name, provenance, urgency in zip(there, provenances, ranking.urgencies, strict=True)
             if urgency <= 1.0 and provenance["reason"] == Ending.UNCERTAIN
-        ]
-        scores = dict(zip(names, ranking.scores.tolist(), strict=True))
-        return {"generation": generation, "scores": scores, "certain": certain}
+        }
+        scores = dict(zip(there, ranking.scores.tolist(), strict=True))
+        return {"generation": generation, "scores": scores, "certain": [name for name in judged if name in known]}
 
     # ------------------------------------------------------------------------------------------------ train
 
@@ -369,7 +378,8 @@ class InteratomicSubject:
         isolated = card.isolated_atoms | isolated_energies(self.directory, spec.get("apart_labels", []))
         card = self._record(generation, ensemble, replace(card, isolated_atoms=isolated), errors)
         known = known_labels(self.directory, spec, refused)
-        write_assessment_file(self.directory, portrait(generation, ensemble, labels, errors, known))
+        seen = portrait(generation, ensemble, labels, errors, known, card.force_bound.confidence)
+        write_assessment_file(self.directory, seen)
         promote = True
         if incumbent not in (None, generation):
             promote = not is_worse(errors, before)
@@ -382,6 +392,7 @@ class InteratomicSubject:
             "promote": promote and not held_back,
             "held_back": held_back,
             "force_error": errors.force,
+            "force_error_high": errors.force_high(self.config.stopping.confidence),
             "energy_error": errors.energy,
             "audit_labels": len(labels),
             "refused": refused,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from alpot.reference.protocol import ReferenceCalculator
 from alpot.reference.variation import varied
 from alpot.store.directory import CampaignDirectory
 from alpot.store.files import sha256
-from alpot.store.frames import read_frame
+from alpot.store.frames import read_frame, read_frames
 from alpot.store.labels import Label, label_key, read_label, write_label
 from alpot.structures import is_isolated_atom
 from alpot.subjects.training_data import is_whole
@@ -101,6 +101,24 @@ def read_candidate(directory: CampaignDirectory, candidate: str) -> tuple[Atoms,
     """The structure of a candidate, and where it comes from."""
     name, _, index = candidate.rpartition("/")
     return read_frame(directory.candidates_path(name), int(index))
+
+
+def read_candidates(directory: CampaignDirectory, candidates: Sequence[str]) -> dict[str, tuple[Atoms, dict[str, Any]]]:
+    """Structures of candidates and where they come from, by id; without those that were settled meanwhile.
+
+    Frames are removed once nothing more will be done with any that the same exploration found.
+    """
+    files: dict[str, list[tuple[int, str]]] = {}
+    for candidate in candidates:
+        name, _, index = candidate.rpartition("/")
+        files.setdefault(name, []).append((int(index), candidate))
+    found: dict[str, tuple[Atoms, dict[str, Any]]] = {}
+    for name, entries in files.items():
+        path = directory.candidates_path(name)
+        if path.exists():
+            frames, provenances = read_frames(path)
+            found |= {candidate: (frames[index], provenances[index]) for index, candidate in entries}
+    return {candidate: found[candidate] for candidate in candidates if candidate in found}
 
 
 def make_label(

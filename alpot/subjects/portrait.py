@@ -36,7 +36,12 @@ _LENGTH_DECIMALS = 4
 
 
 def portrait(
-    generation: int, ensemble: Ensemble, audited: Sequence[Label], errors: AuditErrors, known: Iterable[list[Known]]
+    generation: int,
+    ensemble: Ensemble,
+    audited: Sequence[Label],
+    errors: AuditErrors,
+    known: Iterable[list[Known]],
+    confidence: float,
 ) -> AssessmentFile:
     """What the report shows of a generation.
 
@@ -46,6 +51,7 @@ def portrait(
         audited: the audit labels.
         errors: of the ensemble on these.
         known: all labels, those of the audit included.
+        confidence: of the bound on its errors.
     """
     points, total = draw_map(ensemble, known)
     frames = [_audit_frame(*row) for row in _by_frame(audited, errors)]
@@ -53,7 +59,7 @@ def portrait(
         generation=generation,
         audit=frames,
         force_parity=_parity(audited, errors),
-        sigma_bins=_sigma_bins(errors),
+        sigma_bins=_sigma_bins(errors, confidence),
         map=points,
         map_total=total if total > len(points) else None,
         hard=_hard(audited, errors, frames),
@@ -104,7 +110,7 @@ def _parity(audited: Sequence[Label], errors: AuditErrors) -> ForceParity:
     )
 
 
-def _sigma_bins(errors: AuditErrors) -> list[SigmaBin]:
+def _sigma_bins(errors: AuditErrors, confidence: float) -> list[SigmaBin]:
     """Error against uncertainty: atoms in order of σ, in bins of equally many, each with two root mean squares.
 
     The reliability diagram of Levi et al., Sensors 22, 5540 (2022): where σ is right, both are equal.
@@ -115,6 +121,7 @@ def _sigma_bins(errors: AuditErrors) -> list[SigmaBin]:
         SigmaBin(
             sigma=rounded(_root_mean_square(errors.predicted[atoms])),
             error=rounded(_root_mean_square(errors.actual[atoms])),
+            error_quantile=rounded(np.quantile(errors.actual[atoms], confidence)),
             count=len(atoms),
         )
         for atoms in np.array_split(order, n_bins)

@@ -6,6 +6,7 @@ from fake_campaign import InProcess, policy
 from alpot.campaign import events
 from alpot.campaign.dataset import Dataset, LabelSet
 from alpot.campaign.events import Ending, Task
+from alpot.campaign.forecast import LearningPoint, fit_learning_curve
 from alpot.campaign.policy import PolicySettings, decide, is_lifted, verdict
 from alpot.campaign.state import State
 from alpot.campaign.subject import AssessSummary, Candidate, Kind, ScoreSummary
@@ -431,6 +432,83 @@ def test_the_target_needs_a_small_error_on_enough_labels(error, labels):
     assert started(decide(state, settings(force_error=0.1, audit_labels=20)))[0] == "explore"
 
 
+@pytest.mark.parametrize(("high", "is_met"), [(0.1, True), (0.101, False), (None, True)])
+def test_the_target_is_met_by_the_upper_limit_where_it_is_known(high, is_met):
+    found = AssessSummary(generation=1, promote=True, force_error=0.08, force_error_high=high, audit_labels=20)
+    event = decide(running(assessment=found), settings(force_error=0.1, audit_labels=20, confidence=0.95))
+    assert (event.kind == "ending_began") == is_met
+    if is_met:
+        words = "the force error on audit labels is at most 0.1 eV/Å"  # older ledgers tell no confidence
+        assert event.payload["reason"] == words + ("" if high is None else " with 95 % confidence")
+
+
+def test_a_target_on_errors_and_properties_means_both():
+    good = AssessSummary(generation=1, promote=True, force_error=0.08, force_error_high=0.09, audit_labels=20)
+    both = settings(force_error=0.1, audit_labels=20, good_generations=2)
+    assert started(decide(running(assessment=good, good_generations=1), both))[0] == "explore"
+    assert started(decide(running(good_generations=2), both))[0] == "explore"
+    event = decide(running(assessment=good, good_generations=2), both)
+    assert event.payload["rule"] == "force_error"
+    assert "0.1 eV/Å with 90 % confidence and all properties were within" in event.payload["reason"]
+    ending = Ending(**event.payload)
+    assert not is_lifted(ending, both)
+    assert is_lifted(ending, replace(both, good_generations=3)) and is_lifted(ending, replace(both, confidence=0.99))
+
+
+def learning(exponent: float, *, labels=(40, 60, 90, 120, 160), scatter: float = 0.03) -> dict:
+    """What is known of generations whose errors are 0.1 eV/Å at 160 labels, give or take, half of it audit."""
+    signs = (1, -1, -1, 1, 0)
+    points = [
+        LearningPoint(
+            labels=n,
+            calculations=n * 3 // 2,
+            force_error=0.1 * (n / 160) ** -exponent * (1 + scatter * sign),
+            audit_labels=n // 2,
+        )
+        for n, sign in zip(labels, signs, strict=True)
+    ]
+    found = AssessSummary(generation=5, promote=True, force_error=0.1, force_error_high=0.105, audit_labels=80)
+    return {"assessment": found, "learning_points": points, "learning_curve": fit_learning_curve(points)}
+
+
+FAR = {"force_error": 0.01, "audit_labels": 20, "max_labels": 1000, "out_of_reach": 10.0}
+
+
+def test_a_target_far_out_of_reach_ends_the_campaign_and_says_why():
+    event = decide(running(**learning(0.25)), settings(**FAR))
+    assert event.payload["rule"] == "out_of_reach" and not event.payload["failed"]
+    reason = event.payload["reason"]
+    assert "0.1 eV/Å with 160 labels to train on, falls as their number to the power −0.2" in reason
+    assert "0.01 eV/Å would take about" in reason and reason.endswith("and the budget is 1,000")
+    ending = Ending(**event.payload)
+    assert not is_lifted(ending, settings(**FAR))
+    for change in ({"max_labels": 5000}, {"force_error": 0.05}, {"out_of_reach": 0.0}):
+        assert is_lifted(ending, settings(**(FAR | change)))
+
+
+def test_an_error_that_does_not_fall_is_told_as_such():
+    event = decide(running(**learning(0.0, scatter=0.0)), settings(**FAR))
+    reason = event.payload["reason"]
+    assert "does not fall with their number; 0.01 eV/Å would take more than any number of calculations" in reason
+
+
+@pytest.mark.parametrize(
+    ("known", "changes"),
+    [
+        (learning(0.25), {"out_of_reach": 0.0}),
+        (learning(0.25), {"force_error": None}),
+        (learning(0.25), {"max_labels": 200_000}),  # ten times that is within the interval
+        (learning(0.25, scatter=0.3), {}),  # anything is possible
+        (learning(0.25, labels=(60, 80, 100, 130, 160)), {}),  # less than threefold
+        (learning(0.25), {"audit_labels": 81}),
+        ({**learning(0.25), "learning_curve": None}, {}),
+        ({**learning(0.25), "assessment": None}, {}),  # the models were lost
+    ],
+)
+def test_a_campaign_is_not_given_up_lightly(known, changes):
+    assert started(decide(running(**known), settings(**(FAR | changes))))[0] == "explore"
+
+
 def test_an_ending_drains_trains_and_assesses():
     state = running(unseen=1, calculations=40)
     state.apply(events.task_started(Task(state.work.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": 1})))
@@ -450,6 +528,9 @@ def test_an_ending_lasts_until_its_limit_is_changed():
     ending = Ending("max_labels", 40, "the budget is spent")
     assert not is_lifted(ending, settings(max_failures=99))
     assert is_lifted(ending, settings(max_labels=41))
+    old = Ending("force_error", 0.1, "of an older ledger, which knows no other settings of the rule")
+    assert not is_lifted(old, settings(force_error=0.1, confidence=0.95))
+    assert is_lifted(old, settings(force_error=0.2))
 
 
 def test_no_decision_after_a_request_to_stop_or_the_end():
@@ -551,3 +632,39 @@ def test_they_survive_a_promotion_and_may_be_lost():
     state.apply(events.labels_lost({"Al": "its file is gone"}))
     dataset = state.dataset
     assert (dataset.training.size, dataset.audit.size, dataset.refused) == (0, 0, {"Al": "its file is gone"})
+
+
+def explored(state: State, **tables: tuple[int, float]) -> None:
+    """An exploration ends that found so many in so many ps, by table ``t0``, ``t1``, ..."""
+    task = Task(state.work.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": state.promoted})
+    samplers = [
+        {"table": int(name[1:]), "walkers": 10, "found": found, "simulated_time": time}
+        for name, (found, time) in tables.items()
+    ]
+    summary = {"candidates": [], "generation": state.promoted, "samplers": samplers} if tables else {"candidates": []}
+    state.apply(events.task_started(task))
+    state.apply(events.task_finished(task, summary, 1.0))
+
+
+def test_explorations_draw_from_the_tables_that_find_errors():
+    asked = settings(start_weights=(1.0, 1.0))
+    state = running()
+    assert started(decide(state, asked)) == ("explore", {"generation": 1})
+    explored(state)  # as in the ledgers of an older alpot
+    assert started(decide(state, asked)) == ("explore", {"generation": 1})
+    explored(state, t0=(40, 10.0), t1=(2, 10.0))
+    _, spec = started(decide(state, asked))
+    assert spec["shares"] == started(decide(state, asked))[1]["shares"]
+    assert spec["shares"][0] > 0.8 and sum(spec["shares"]) == pytest.approx(1.0)
+    assert "shares" not in started(decide(state, settings()))[1]  # one table
+    assert (state.samplers[0].found, state.samplers[0].walkers) == (40, 10)
+
+
+def test_a_promotion_makes_what_was_found_before_count_less():
+    state = running(unassessed=2, generations=2)
+    explored(state, t0=(40, 10.0), t1=(2, 10.0))
+    assess = Task("assess-000001", Kind.ASSESS, {"generation": 2, "final": False, "unseen": 0})
+    state.apply(events.task_started(assess))
+    state.apply(events.task_finished(assess, {"generation": 2, "promote": True}, 1.0))
+    assert (state.samplers[0].recent_found, state.samplers[0].recent_simulated) == (20.0, 5.0)
+    assert (state.samplers[0].found, state.samplers[0].simulated) == (40, 10.0)

@@ -101,6 +101,45 @@ def test_quiet_time_counts_what_the_promoted_generation_simulates():
     assert state.quiet == 0.0 and state.simulated == 106.0
 
 
+def test_several_frames_of_one_walker_are_one_surprise_and_quiet_begins_anew():
+    state = State()
+    promoted(state, 1)
+    explored(state, [candidate("a/1", 1.0), candidate("a/2", 1.0)], generation=1, simulated=5.0)
+    assert state.quiet == 0.0
+    for number in range(2):
+        explored(state, [candidate(f"audit {number}", 0.0, audit=True)], generation=1, simulated=5.0)
+    assert state.quiet == 10.0
+
+
+def learned(state: State, generation: int, labels: int, error: float | None, *, promote: bool = True, **training):
+    """A generation with so many more labels, trained and assessed."""
+    found = [candidate(f"{generation}-{number}", 1.0) for number in range(labels)]
+    explored(state, found, generation=state.promoted)
+    state.candidates.waiting.update({name: state.candidates.stale.pop(name) for name in [*state.candidates.stale]})
+    for _ in range(labels):
+        labelled(state)
+    task = Task(state.work.next_id(Kind.TRAIN), Kind.TRAIN, {"generation": generation})
+    state.apply(events.task_started(task))
+    made = {"generation": generation, "path": "p", "checksum": "0"} | training
+    state.apply(events.task_finished(task, made, 0.0))
+    task = Task(state.work.next_id(Kind.ASSESS), Kind.ASSESS, {"generation": generation, "final": False, "unseen": 0})
+    state.apply(events.task_started(task))
+    summary = {"generation": generation, "promote": promote, "audit_labels": 20}
+    state.apply(events.task_finished(task, summary | ({} if error is None else {"force_error": error}), 0.0))
+
+
+def test_the_learning_curve_knows_what_labels_have_bought():
+    state = State()
+    learned(state, 1, 5, None)  # there is no audit yet
+    learned(state, 2, 5, 0.3)
+    learned(state, 3, 8, 0.9, promote=False)
+    learned(state, 4, 8, 0.2, refused={"key of 4-0": "in Hartree", "key of 4-1": "in Hartree"})
+    known = [(p.labels, p.calculations, p.force_error) for p in state.learning_points]
+    # Generation 3 was not used: its labels have bought nothing by then.
+    assert known == [(10, 10, 0.3), (18, 18, 0.3), (24, 26, 0.2)]
+    assert state.learning_curve is not None and state.learning_curve.last == 24
+
+
 def test_good_generations_are_counted_in_a_row():
     state = State()
     counts = []

@@ -20,6 +20,9 @@ def walkers(settings_of, crystal) -> list[Walker]:
     open_frame = crystal(3, (2, 2, 1))
     open_frame.pbc = (True, False, False)
     frames = [crystal(0), Atoms("Al", cell=[3.0] * 3, pbc=True), crystal(1, (2, 1, 1)), open_frame, Atoms("Al")]
+    frames[2].set_cell(frames[2].cell.array + np.diag([0.5, -0.4], k=1), scale_atoms=True)
+    for frame in frames[1:4]:
+        frame.info["compression"] = 0.3
     return [
         Walker.begin(atoms, settings_of(density_end=(1.0, 5.0)), np.random.default_rng(i))
         for i, atoms in enumerate(frames)
@@ -28,7 +31,7 @@ def walkers(settings_of, crystal) -> list[Walker]:
 
 @pytest.fixture
 def space(walkers) -> PhaseSpace:
-    space = PhaseSpace(1.0, 0.02, torch.device("cpu"))
+    space = PhaseSpace(torch.device("cpu"))
     space.append(walkers, torch.zeros(sum(map(len, walkers))))
     return space
 
@@ -71,20 +74,26 @@ def test_the_walkers_pairs_are_joined(space, walkers):
 
 
 def test_no_pair_is_missing_within_the_margins(space):
-    """Random motions and growths, near the limit: whoever is not over it has all its pairs."""
+    """Random motions, growths and compressions, near the limit: whoever is not over it has all its pairs."""
     rng = np.random.default_rng(0)
     pairs = KeptPairs(space, search_on_host, CUTOFF, SKIN)
     pairs.append()
-    start, cells, edges = space.atoms.positions.clone(), space.cells.cells.clone(), space.edges
+    start, cells, scales = space.atoms.positions.clone(), space.cells.cells.clone(), space.scales
     verdicts = []
     for _ in range(60):
         growth = rng.uniform(0.95, 1.05, len(space.walkers))
         growth[3:] = 1.0  # no density without full periodicity
+        squeeze = np.where([walker.compression is not None for walker in space.walkers], rng.uniform(0.9, 1.02, 5), 1.0)
         direction = rng.normal(size=start.shape)
         direction *= rng.uniform(0.1, 0.4) / np.linalg.norm(direction, axis=1, keepdims=True)
-        space.atoms.positions.copy_((start + torch.from_numpy(direction)) * space.of_atoms(growth)[:, None])
-        space.cells.cells.copy_(cells * torch.from_numpy(growth)[:, None, None])
-        margins = pairs.margins((edges * growth)[None])
+        for slot, walker in enumerate(space.walkers):
+            axis = np.eye(3)[0] if walker.compression is None else cells[slot, walker.axis].numpy()
+            axis = axis / np.linalg.norm(axis)
+            deform = torch.from_numpy(growth[slot] * (np.eye(3) + (squeeze[slot] - 1.0) * np.outer(axis, axis)))
+            span = slice(*space.span(slot))
+            space.atoms.positions[span] = (start[span] + torch.from_numpy(direction[span])) @ deform
+            space.cells.cells[slot] = cells[slot] @ deform
+        margins = pairs.margins((scales * np.column_stack([growth, squeeze]))[None])
         is_inside = torch.segment_reduce(margins.excess(0), "max", offsets=space.offsets) <= 0
         missing = expected_rows(space) - rows_of(pairs.geometry(), CUTOFF)
         assert not {int(space.walker[center]) for center, *_ in missing} & set(is_inside.nonzero()[:, 0].tolist())
@@ -104,9 +113,9 @@ def test_a_walker_is_searched_by_itself(space):
     pairs = KeptPairs(space, search, CUTOFF, SKIN)
     pairs.append()
     space.atoms.positions.add_(1.0)
-    pairs.renew([0, 2], space.edges)
+    pairs.renew([0, 2], space.scales)
     assert searched == [[4, 1, 8, 16, 1], [4, 8]]
-    displacements = pairs.margins(space.edges[None]).displacements(0)
+    displacements = pairs.margins(space.scales[None]).displacements(0)
     per_walker = torch.segment_reduce(displacements, "max", offsets=space.offsets)
     np.testing.assert_allclose(per_walker, [0, 3**0.5, 0, 3**0.5, 3**0.5], atol=1e-12)
     assert rows_of(pairs.geometry(), CUTOFF) == expected_rows(space)
@@ -115,9 +124,14 @@ def test_a_walker_is_searched_by_itself(space):
 def test_allowances_are_those_of_the_skin(space):
     pairs = KeptPairs(space, search_on_host, CUTOFF, SKIN)
     pairs.append()
-    assert pairs.allowances(space.edges) == pytest.approx(0.5 * SKIN)
+    assert pairs.allowances(space.scales) == pytest.approx(0.5 * SKIN)
     # A cell that shrinks by more than the skin leaves nothing.
-    assert (pairs.allowances(space.edges * CUTOFF / (CUTOFF + SKIN) * 0.999) < 0).all()
+    left = CUTOFF / (CUTOFF + SKIN)
+    assert (pairs.allowances(space.scales * [0.999 * left, 1.0]) < 0).all()
+    assert (pairs.allowances(space.scales * [1.0, 0.999 * left]) < 0).all()
+    # One direction alone that grows allows nothing more; all directions do.
+    assert pairs.allowances(space.scales * [1.0, 1.2]) == pytest.approx(0.5 * SKIN)
+    assert (pairs.allowances(space.scales * [1.2, 1.0]) > 0.5 * SKIN).all()
 
 
 def test_pairs_are_found_again(space):
@@ -127,15 +141,16 @@ def test_pairs_are_found_again(space):
     rng = np.random.default_rng(0)
     for walker in space.walkers:
         walker.step += 20
-    edges = space.edges
+    scales = space.scales
     space.atoms.positions.add_(torch.from_numpy(rng.normal(0.0, 0.2, (30, 3))))
-    space.cells.cells[:3] *= torch.from_numpy(edges[:3] / pairs.searched_edges[:3])[:, None, None]
-    pairs.renew([1, 2], edges)
-    assert (pairs.searched_edges == edges).tolist() == [False, True, True, True, True]  # the last two never change
+    space.cells.cells[:3] *= torch.from_numpy((scales / pairs.searched_scales)[:3, :1])[:, None]
+    pairs.renew([1, 2], scales)
+    # The last one never changes, and the one before it is only compressed.
+    assert (pairs.searched_scales == scales).all(1).tolist() == [False, True, True, False, True]
     space.atoms.positions.add_(torch.from_numpy(rng.normal(0.0, 0.2, (30, 3))))
     space.cells.cells[:3] *= 0.9
     again = KeptPairs(space, search_on_host, CUTOFF, SKIN)
-    again.append_in_flight(pairs.searched_edges)
+    again.append_in_flight(pairs.searched_scales)
     for name in ("first_pair", "neighbor", "shift"):
         assert torch.equal(getattr(again.geometry(), name), getattr(pairs.geometry(), name))
-    np.testing.assert_array_equal(again.searched_edges, pairs.searched_edges)
+    np.testing.assert_array_equal(again.searched_scales, pairs.searched_scales)

@@ -16,7 +16,7 @@ from alpot.structures.contacts import contact_distance
 
 
 def prepare(settings_of, frames: list[Atoms]) -> tuple[PhaseSpace, KeptPairs]:
-    space = PhaseSpace(1.0, 0.02, torch.device("cpu"))
+    space = PhaseSpace(torch.device("cpu"))
     walkers = [Walker.begin(atoms, settings_of(), np.random.default_rng(i)) for i, atoms in enumerate(frames)]
     space.append(walkers, torch.zeros(sum(map(len, walkers))))
     pairs = KeptPairs(space, search_on_host, 4.5, 0.5)

@@ -37,6 +37,10 @@ CASES = {
         {"density_amplitude": (-0.6, 0.6), "density_period": (0.02, 0.1), "audit_share": 0.5, "max_time": 0.03},
         {Ending.FINISHED},
     ),
+    "moved otherwise": (
+        {"density_end": (2.0, 4.0), "max_time": 0.02, "audit_share": 0.5, "motions": True},
+        {Ending.FINISHED},
+    ),
     "exploding": (
         {"walkers": 4, "contact_factor": 0.1, "strength": 300.0},
         {Ending.BLOW_UP, Ending.FINISHED},
@@ -50,8 +54,15 @@ def exploration(request, make_ensemble, settings_of, crystal):
     changes, endings = CASES[request.param]
     changes = {"temperature_end": (300.0, 5000.0), "temperature_period": (0.05, 0.1), "strength": 0.5} | changes
     ensemble = make_ensemble(strength=changes.pop("strength"))
+    is_moved = changes.pop("motions", False)
     settings = settings_of(**changes)
     frames = [crystal(i, size) for i, size in enumerate(SIZES)]
+    if is_moved:
+        for i, motion in enumerate(
+            [{"recoil": 40.0}, {"compression": 0.2}, {"bias": 1.0}, {"recoil": 5.0, "bias": 2.0}]
+        ):
+            frames[i].info |= motion
+            frames[7 - i].info |= motion
     frames[2].pbc = False
     frames[3].pbc = (True, False, True)
     touching = crystal(8)

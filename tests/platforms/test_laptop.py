@@ -66,6 +66,7 @@ def test_a_worker_that_is_killed_is_named_and_costs_no_attempt(start):
     assert all(loss["is_suspect"] and "died in job" in loss["message"] for loss in losses)
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_killed_is_resumed(start):
     """What its workers finish meanwhile is adopted, not computed again."""
     run = start(seconds={"label": 1.5})

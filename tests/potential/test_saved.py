@@ -232,7 +232,11 @@ def test_scales_that_are_no_numbers_are_refused(make_ensemble, tmp_path, name, v
             load_potential(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"calibration": np.nan}, {"errors": {"audit_force": np.inf}}, {"force_bound": ErrorBound(slope=np.inf)}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"calibration": np.nan}, {"errors": {"audit_force": np.inf}}, {"force_bound": ErrorBound(slope=np.inf)}],
+    ids=str,
+)
 def test_a_card_with_nan_is_not_written(make_ensemble, tmp_path, change):
     with pytest.raises(NonFiniteError, match=CARD):
         save_potential(tmp_path, make_ensemble(ELEMENTS), replace(CONTENT, **change))

@@ -32,7 +32,12 @@ def assessment(
             total=9 * MAX_PARITY,
         ),
         sigma_bins=[
-            SigmaBin(sigma=float(s), error=float(1.4 * s * rng.lognormal(0.0, 0.15)), count=int(rng.integers(200, 900)))
+            SigmaBin(
+                sigma=float(s),
+                error=float(1.4 * s * rng.lognormal(0.0, 0.15)),
+                error_quantile=float(2.3 * s),
+                count=int(rng.integers(200, 900)),
+            )
             for s in sigma
         ],
         map=[_point(rng, number, n_map, generation, text) for number in range(min(n_map, MAX_MAP))],

@@ -34,7 +34,12 @@ class Story(FakeSubject):
         summary = super().explore(task_id, rng, spec)
         if spec["generation"] is None:
             return summary | {"walkers": 0}
-        return summary | {"endings": {"uncertain": 3, "finished": 1}}
+        time = summary["simulated_time"]
+        samplers = [
+            {"table": 0, "walkers": 3, "found": 3, "simulated_time": time / 4},
+            {"table": 1, "walkers": 1, "found": 0, "simulated_time": 3 * time / 4},
+        ]
+        return summary | {"endings": {"uncertain": 3, "finished": 1}, "samplers": samplers}
 
     def label(self, task_id, rng, spec):
         if spec["candidate"] == "explore-000001/2":
@@ -93,7 +98,11 @@ class Story(FakeSubject):
             },
             {"property": "vacancy", "system": "fcc Al", "name": "vacancy", "unit": "eV", "error": "did not relax"},
         ]
-        summary |= {"force_error": error, "energy_error": error / 20, "calibration": 1.4}
+        summary |= {"force_error": error, "force_error_high": 1.15 * error}
+        summary |= {"energy_error": error / 20, "calibration": 1.4}
+        summary |= {"force_bound": {"slope": 2.5, "floor": 0.012, "confidence": 0.9, "n_frames": 24}}
+        if spec["incumbent"] is not None:
+            summary |= {"coverage": 0.875, "coverage_of": spec["incumbent"], "coverage_atoms": 64, "coverage_frames": 2}
         return summary | {"properties": rows if spec["final"] else []}
 
 

@@ -106,7 +106,14 @@ def keep(page, name: str) -> None:
         page.screenshot(path=folder / f"report-{name}.png", full_page=True)
 
 
-@pytest.mark.parametrize(("screen", "scheme"), [("laptop", "light"), ("laptop", "dark"), ("phone", "light")])
+@pytest.mark.parametrize(
+    ("screen", "scheme"),
+    [
+        ("laptop", "light"),
+        pytest.param("laptop", "dark", marks=pytest.mark.slow),
+        pytest.param("phone", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_every_plot_is_there_on_every_screen(visit, directory, screen, scheme):
     page = visit(directory, screen, scheme)
     assert draw_all(page) == 16
@@ -133,6 +140,7 @@ def rows(page, caption: str) -> list[list[str]]:
     return cells
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_ledger(visit, directory):
     page, status = visit(directory), campaign_status(directory)
     best = next(g for g in status.generations if g.number == status.promoted)
@@ -157,6 +165,7 @@ def test_the_numbers_are_those_of_the_ledger(visit, directory):
     assert curve["y"] == pytest.approx([1000 * g.audit_force for g in status.generations])
 
 
+@pytest.mark.slow
 def test_dark_and_light_follow_the_reader(visit, directory):
     page = visit(directory)
     draw_all(page)
@@ -185,6 +194,7 @@ def contrast(page, *names: str) -> float:
     return (max(light) + 0.05) / (min(light) + 0.05)
 
 
+@pytest.mark.slow
 def test_a_phone_shows_names_and_numbers_side_by_side(visit, directory):
     page = visit(directory, "phone")
     place = """() => {
@@ -199,6 +209,7 @@ def test_a_phone_shows_names_and_numbers_side_by_side(visit, directory):
     assert after[:2] == [left, right] and after[2] == begins - 200  # the name stays, whatever is beside it
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_everything(visit, directory):
     page = visit(directory)
     page.keyboard.press("Tab")
@@ -219,6 +230,7 @@ def test_the_keyboard_reaches_everything(visit, directory):
     assert set(wanted) <= set(reached)
 
 
+@pytest.mark.slow
 def test_frames_are_chosen_with_the_keyboard(visit, directory):
     page = visit(directory)
     page.locator("#frame").focus()
@@ -233,6 +245,7 @@ def test_frames_are_chosen_with_the_keyboard(visit, directory):
     assert page.locator(".scene").get_attribute("aria-label").startswith("In three dimensions: 6. ")
 
 
+@pytest.mark.slow
 def test_a_screen_reader_can_make_sense_of_it(visit, directory):
     page = visit(directory)
     draw_all(page)
@@ -260,6 +273,7 @@ def test_a_screen_reader_can_make_sense_of_it(visit, directory):
     assert len(ours) == len(set(ours))
 
 
+@pytest.mark.slow
 def test_without_scripts_there_are_still_all_tables(visit, directory):
     page = visit(directory, java_script_enabled=False)
     assert page.locator("text=Plots and 3-D frames need JavaScript").is_visible()
@@ -269,6 +283,7 @@ def test_without_scripts_there_are_still_all_tables(visit, directory):
     assert page.locator("figure table").first.is_visible()
 
 
+@pytest.mark.slow
 def test_a_plot_can_be_saved(visit, directory, tmp_path):
     page = visit(directory)
     with page.expect_download() as saved:

@@ -129,6 +129,20 @@ def test_why_the_last_generation_was_not_promoted(create, last, why):
     assert why in health(gather(directory))
 
 
+@pytest.mark.parametrize(
+    ("share", "atoms", "frames", "is_told"),
+    [(0.75, 200, 6, True), (0.85, 200, 6, False), (0.75, 200, 4, False), (0.75, 140, 6, False)],
+)
+def test_bounds_that_do_not_hold(create, share, atoms, frames, is_told):
+    """Twice so many atoms and labels; below 300 or 10 of them, or above 80 %, chance may be to blame."""
+    directory = create()
+    tested = {"coverage": share, "coverage_of": 1, "coverage_atoms": atoms, "coverage_frames": frames}
+    write(directory, OPENED, *generations(PROMOTED, PROMOTED | tested, PROMOTED | tested))
+    said = health(gather(directory))
+    told = "Bounds on force errors should hold for 90 % of all atoms, but held for only 75 % of 400 atoms in 12 audit"
+    assert (told in said) == is_told == ("Bounds on force errors" in said)
+
+
 def row(value, **known):
     return {"property": "elastic", "system": "fcc Al", "name": "C11", "unit": "GPa", "value": value} | known
 

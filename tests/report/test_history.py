@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 from alpot.campaign import events
 from alpot.campaign.events import Task
 from alpot.campaign.subject import Kind
@@ -42,6 +44,20 @@ def test_an_assessment_adds_to_the_one_before():
         ("C11", 31.0, None),
         ("vacancy", 0.6, None),
     ]
+
+
+def test_coverage_of_a_bound_adds_up():
+    """It is tested by each assessment that has new labels, the last one included, and belongs to whose bound it is."""
+    tested = {"coverage": 0.9, "coverage_of": 1, "coverage_atoms": 100, "coverage_frames": 3}
+    last = tested | {"coverage": 0.6, "coverage_atoms": 50, "coverage_frames": 1}
+    coverage = assessed({}, tested, last, {"coverage_of": 1}).generations[1].coverage
+    assert (coverage.atoms, coverage.frames) == (150, 4) and coverage.share == pytest.approx(0.8)
+    assert assessed({}, tested | {"coverage_of": 7}).generations[1].coverage is None
+
+
+def test_what_an_older_alpot_said_of_its_bound():
+    (old,) = assessed({"calibration": 1.4}).generations.values()
+    assert old.bound is None and old.coverage is None
 
 
 def test_why_a_generation_was_held_back_is_kept():

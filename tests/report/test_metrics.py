@@ -26,6 +26,11 @@ def test_the_files_say_what_the_status_says(make):
     assert [float(row["test_energy_eV/atom"]) for row in generations] == [
         g.errors["test_energy"] for g in status.generations
     ]
+    assert {(row["bound_slope"], row["bound_floor_eV/A"], row["bound_labels"]) for row in generations} == {
+        ("2.5", "0.012", "24")
+    }
+    tested = [row for row in generations if row["coverage"]]
+    assert tested and {row["coverage"] for row in tested} == {"0.875"}
     rows = [row for rows in status.properties_by_generation.values() for row in rows]
     assert [row["name"] for row in table(found["properties.csv"])] == [row.name for row in rows]
     assert len(rows) == 3 * len(status.generations)

@@ -106,6 +106,8 @@ def test_the_page_of_a_finished_campaign(make):
         'code = "emt"',
         "1 unphysical geometry",
         "8 networks 96–96–64",
+        "Exploration by table of starts",
+        "1: packing",
     ):
         assert words in page.words, words
     assert [figure["name"] for figure in page.figures] == ["Force error", "Last training", "Labels", "Utilisation"]
@@ -259,6 +261,18 @@ def test_a_single_generation_is_a_figure():
     one = Generation(number=1, labels=10, path="p", elapsed_s=1.0, seconds=1.0, audit_force=0.1, promoted=False)
     (trace,) = error_figure([one], None).traces
     assert trace["x"] == [10] and trace["y"] == [100.0] and trace["marker"]["symbol"] == ["circle-open"]
+
+
+def test_errors_against_the_bound_of_the_generation_and_how_often_it_held(make):
+    controller = make("Portrayed")
+    controller.run()
+    _, page = report(controller.directory)
+    (figure,) = [figure for figure in page.figures if figure["name"] == "Error against uncertainty"]
+    (drawn,) = [trace for trace in figure["data"] if trace["name"] == "90 % bound: 2.50 × (σ + 12 meV/Å)"]
+    # In meV/Å, along a line that the floor bends.
+    assert drawn["y"] == pytest.approx([2.5 * (sigma + 12.0) for sigma in drawn["x"]]) and len(drawn["x"]) > 2
+    assert "with 90 % confidence, learned from 24 audit labels" in page.words
+    assert "Bounds held for 88 % of" in page.words
 
 
 def test_many_labels_of_many_reasons_stay_a_small_figure():

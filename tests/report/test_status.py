@@ -36,6 +36,13 @@ def test_a_finished_campaign(make):
     assert status.exploration.simulated_ps == state.simulated > 0
     assert status.exploration.walkers == 4 * state.explorations
     assert status.exploration.endings == dict(state.walker_endings)
+    packings, crystals = status.exploration.starts
+    assert (packings.kind, packings.found, crystals.kind, crystals.found) == (
+        *("packing", 3 * state.explorations),
+        *("crystal", 0),
+    )
+    assert packings.walkers + crystals.walkers == status.exploration.walkers
+    assert packings.share > packings.configured_share == crystals.configured_share == 0.5 > crystals.share
     found = sum(status.exploration.candidates.values())
     still_waiting = labels.queued + sum(status.exploration.dropped.values())
     assert found == labels.done + sum(labels.rejected.values()) + still_waiting

@@ -3,9 +3,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from alpot.campaign.subject import Bound
+from alpot.report.coverage import Coverage
 from alpot.report.history import Generation
 from alpot.report.tables import generation_cells, generation_table, property_cells, property_table
-from alpot.report.wording import counted, duration, milli, picoseconds, printable, published_of
+from alpot.report.wording import counted, duration, held_of, milli, picoseconds, printable, promise_of, published_of
 from alpot.store.property_file import PropertyRow, PublishedNumber
 
 
@@ -92,11 +94,23 @@ def test_published_numbers_are_beside_the_others_or_below(width):
 
 def test_a_generation_of_which_nothing_is_known_yet():
     bare = Generation(number=1, labels=1000, path="models/gen-0001", elapsed_s=1.0, seconds=62.0)
-    assert generation_cells(bare) == ("1", "1,000", "–", "–", "–", "–", "–", "0:01:02", "")
+    assert generation_cells(bare) == ("1", "1,000", "–", "–", "–", "–", "–", "–", "0:01:02", "")
     known = bare.model_copy(update={"errors": {"train_force": 0.0123}, "audit_force": 0.0456, "promoted": True})
     assert generation_cells(known)[2:5] == ("45.6", "–", "12.3/–/–")
+    bound = Bound(slope=2.514, floor=0.0121, confidence=0.9, n_frames=24)
+    tested = known.model_copy(update={"bound": bound, "coverage": Coverage(share=0.906, atoms=640, frames=20)})
+    assert generation_cells(tested)[6:8] == ("2.51 × (σ + 12.1 meV/Å)", "91")
     text = shown(generation_table([bare, known]))
     assert "12.3/–/–" in text and "✓" in text
+
+
+def test_what_a_bound_promises():
+    learned = Bound(slope=2.514, floor=0.0121, confidence=0.9, n_frames=24)
+    assert promise_of(learned) == ("at most 2.51 × (σ + 12.1 meV/Å) with 90 % confidence, learned from 24 audit labels")
+    assumed = promise_of(Bound(slope=3.5, floor=0.0, confidence=0.95, n_frames=0))
+    assert assumed == "at most 3.50 σ with 95 % confidence, assumed: there are too few audit labels to learn it"
+    held = held_of(Coverage(share=0.906, atoms=1640, frames=20))
+    assert held == "91 % of 1,640 atoms in 20 audit labels that came later"
 
 
 def test_words():

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from alpot.config import CrystalStarts, Material
 from alpot.structures.contacts import closest_approach
-from alpot.structures.crystals import build_crystal, crystal_cell, prototype, supercell
+from alpot.structures.crystals import build_crystal, crystal_cell
 from alpot.structures.density import density_of
+from alpot.structures.prototypes import prototype, supercell
 
 ALUMINUM = Material(elements=("Al",))
 PERFECT = {"strain": 0.0, "rattle": (0.0, 0.0), "vacancy_chance": 0.0, "interstitial_chance": 0.0}

@@ -49,3 +49,44 @@ def test_a_lowered_distance_is_told() -> None:
     table = PackingStarts(atoms=(50, 50), density=(28.9, 28.9))
     atoms = draw_start(Material(elements=("W",), starts=(table,)), np.random.default_rng(0), base_directory=Path())
     assert atoms.info["start"].startswith("packing (min_distance_factor lowered to 0.")
+
+
+def test_shares_replace_the_weights_and_the_audit_makes_up_for_it() -> None:
+    tables = (PackingStarts(weight=3.0, atoms=(2, 4)), CrystalStarts(weight=1.0, atoms=(2, 4)))
+    material, rng = Material(elements=("Al",), starts=tables), np.random.default_rng(0)
+    starts = [draw_start(material, rng, base_directory=Path(), shares=[0.2, 0.8]) for _ in range(400)]
+    drawn = [atoms.info["table"] for atoms in starts]
+    # Five standard deviations of 400 draws.
+    assert drawn.count(1) == pytest.approx(320, abs=40)
+    assert all(atoms.info["start"].startswith("crystal") == table for atoms, table in zip(starts, drawn, strict=True))
+    # Frames for the audit are then three quarters from the first table again.
+    factors = {atoms.info["table"]: atoms.info["audit_factor"] for atoms in starts}
+    assert 0.2 * factors[0] == pytest.approx(0.75) and 0.8 * factors[1] == pytest.approx(0.25)
+
+
+def test_shares_like_the_weights_give_the_same_starts() -> None:
+    material = Material(elements=("Al",))
+    plain = draw_start(material, np.random.default_rng(5), base_directory=Path())
+    shared = draw_start(material, np.random.default_rng(5), base_directory=Path(), shares=[0.5, 0.5])
+    assert plain == shared
+
+
+def test_a_table_says_how_its_walkers_move() -> None:
+    """What it says is drawn last, so that the structure is the same with and without it."""
+    tables = (
+        PackingStarts(atoms=(4, 4)),
+        PackingStarts(atoms=(4, 4), recoil=(5, 20), compression=(0.1, 0.2), bias=2.0),
+    )
+    plain, moved = (
+        [
+            draw_start(Material(elements=("Al",), starts=(table,)), np.random.default_rng(seed), base_directory=Path())
+            for seed in range(20)
+        ]
+        for table in tables
+    )
+    assert plain == moved
+    assert all(atoms.info == {"start": "packing", "table": 0} for atoms in plain)
+    recoils, strains = ([atoms.info[name] for atoms in moved] for name in ("recoil", "compression"))
+    assert 5 <= min(recoils) < 8 < 17 < max(recoils) <= 20
+    assert 0.1 <= min(strains) < 0.12 < 0.18 < max(strains) <= 0.2
+    assert {atoms.info["bias"] for atoms in moved} == {2.0}

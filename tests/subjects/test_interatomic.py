@@ -16,6 +16,7 @@ from alpot.campaign.events import Task
 from alpot.campaign.subject import SUMMARIES, Assignment, Kind
 from alpot.config_file import parse_campaign
 from alpot.errors import Interrupted
+from alpot.exploration.walker import Walker
 from alpot.potential.saved import load_potential, save_potential
 from alpot.store.checkpoint import Checkpoint
 from alpot.store.dataset import read_shard, write_shard
@@ -99,6 +100,48 @@ def test_exploring_with_a_model(trained):
             )
             assert candidate["score"] == pytest.approx(expected)
     assert do(trained, "explore", {"generation": 1}, number=901)["candidates"] != summary["candidates"]
+
+
+SURFACES = (
+    "[exploration]",
+    '[[material.starts]]\nkind = "surface"\nprototypes = ["fcc"]\natoms = [6, 12]\ndensity = [2.6, 2.8]\n[exploration]',
+)
+
+
+def test_what_is_found_is_told_by_table(campaign):
+    rewrite(
+        campaign, SURFACES, ("walkers_per_task = 4", "walkers_per_task = 12"), ("max_time = 0.06", "max_time = 0.03")
+    )
+    subject = InteratomicSubject(campaign.path)
+    summary = do(subject, "explore", {"generation": 1, "shares": [0.2, 0.8]})
+    tables = {entry["table"]: entry for entry in summary["samplers"]}
+    assert tables[1]["walkers"] > tables[0]["walkers"] > 0  # 12 draws of 1 : 4
+    assert sum(entry["walkers"] for entry in tables.values()) == 12
+    assert sum(entry["simulated_time"] for entry in tables.values()) == pytest.approx(summary["simulated_time"])
+    frames, provenance = read_frames(subject.directory.candidates_path("explore-000900"))
+    found = [entry["table"] for entry in provenance if not entry["audit"]]
+    assert {table: found.count(table) for table in tables} == {t: entry["found"] for t, entry in tables.items()}
+    for atoms, entry in zip(frames, provenance, strict=True):
+        assert atoms.pbc[2] == (entry["table"] == 0)
+        assert entry["start"].startswith("surface fcc" if entry["table"] else "crystal")
+        assert (entry["density_g_per_cm3"] is None) == (entry["table"] == 1)
+    slab = next(number for number, entry in enumerate(provenance) if entry["table"] == 1)
+    label = do(subject, "label", {"candidate": f"explore-000900/{slab}"})
+    assert label["outcome"] == "labelled"
+
+
+def test_an_audit_of_the_configured_distribution(trained):
+    """A table that is drawn four times as often gives a frame for the audit a quarter as often."""
+    rng = np.random.default_rng(0)
+    settings = trained.config.exploration
+    atoms = emt_labels(1)[0].atoms
+    audited = {}
+    for factor in (1.0, 0.25):
+        atoms.info = {"start": "crystal fcc", "table": 0, "audit_factor": factor}
+        audited[factor] = sum(Walker.begin(atoms, settings, rng).audit_time is not None for _ in range(800))
+    # audit_share = 0.25; five standard deviations of 800 draws.
+    assert audited[1.0] == pytest.approx(200, abs=61)
+    assert audited[0.25] == pytest.approx(50, abs=34)
 
 
 def test_walkers_for_the_audit_give_frames_that_are_certain_too(campaign):
@@ -329,6 +372,7 @@ def test_what_was_measured_is_on_the_card(trained):
     summary = do(trained, "assess", spec)
     _, card = load_potential(trained.directory.model_path(1))
     assert card.errors["audit_force"] == summary["force_error"] > 0
+    assert summary["force_error_high"] > summary["force_error"]
     assert card.errors["audit_energy"] == summary["energy_error"] > 0
     assert card.calibration == summary["calibration"] >= 1
     assert summary["audit_labels"] == 4 and summary["properties"] == []
@@ -362,7 +406,8 @@ def test_the_bound_is_tested_with_labels_that_came_after_it(trained):
 
 def test_without_audit_labels_a_generation_is_promoted(trained):
     summary = do(trained, "assess", assess_spec(2, incumbent=1))
-    assert summary["promote"] and summary["force_error"] is None and summary["calibration"] == 1.0
+    assert summary["promote"] and summary["force_error"] is summary["force_error_high"] is None
+    assert summary["calibration"] == 1.0
 
 
 def test_the_last_assessment_evaluates_properties(trained):

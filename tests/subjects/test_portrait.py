@@ -37,7 +37,7 @@ def answers(model: Path, label: Label) -> tuple[float, np.ndarray, np.ndarray]:
 def portrait_of(directory: CampaignDirectory, labels: list[Label]) -> AssessmentFile:
     ensemble, _ = load_potential(directory.model_path(1))
     known = [[Known(label, audit=True, imported=False) for label in labels]]
-    return portrait(1, ensemble, labels, audit_errors(ensemble, labels), known)
+    return portrait(1, ensemble, labels, audit_errors(ensemble, labels), known, 0.9)
 
 
 def test_every_generation_has_a_file_and_repair_knows_them(finished):
@@ -142,17 +142,22 @@ def test_bins_of_an_honest_ensemble_lie_on_the_diagonal():
     errors = AuditErrors(
         force_squares=np.zeros(0),
         energy_errors=np.zeros(0),
+        energy_deviations=np.zeros(0),
+        counts=np.zeros(0, dtype=np.int64),
         forces=np.zeros((len(sigma), 3)),
         predicted=sigma,
         actual=misfits,
     )
-    bins = module._sigma_bins(errors)
+    bins = module._sigma_bins(errors, 0.9)
     assert [part.count for part in bins] == [2000] * 20
     assert [part.sigma for part in bins] == sorted(part.sigma for part in bins)
     # 1/√(2·3·2000) = 0.9 % of statistical error; more in the last bin, where few atoms weigh most.
     for part in bins[:-1]:
         assert part.error == pytest.approx(part.sigma, rel=0.04)
     assert bins[-1].error == pytest.approx(bins[-1].sigma, rel=0.15)
+    # χ² of three degrees of freedom is below 6.251 for 90 %; bins in the middle are narrow.
+    for part in bins[5:15]:
+        assert part.error_quantile == pytest.approx(part.sigma * np.sqrt(6.251 / 3), rel=0.05)
 
 
 def test_without_audit_labels_there_is_nothing_to_show(finished):

@@ -24,6 +24,9 @@ _QUICK = tuple(
     if entry.compare is None and not entry.is_long and name not in ("grain_boundaries", "interstitials")
 )
 
+#: Those that take long even so, and have tests of their own.
+_NOT_SO_QUICK = {"phonons", "vacancy_migration", "stacking_faults"}
+
 _CUBIC_ONLY: set[PropertyName] = {"stacking_faults", "divacancy", "interstitials", "grain_boundaries"}
 
 
@@ -36,7 +39,9 @@ def copper() -> Bench:
     return Bench(EMT(), "Cu")
 
 
-@pytest.mark.parametrize("name", _QUICK)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in _NOT_SO_QUICK else name for name in _QUICK]
+)
 def test_what_is_promised_is_measured(copper: Bench, name: PropertyName) -> None:
     measure = CATALOGUE[name].measure
     assert measure is not None

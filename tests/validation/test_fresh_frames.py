@@ -30,10 +30,12 @@ def _check_labels(frames: list[Atoms]) -> None:
         np.testing.assert_allclose(frame.arrays["REF_forces"], atoms.get_forces(), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_labels_are_the_reference_of_these_very_positions(fresh: list[Atoms], far: list[Atoms]) -> None:
     _check_labels([*fresh, *far])
 
 
+@pytest.mark.slow
 def test_crystals_are_crystals_and_liquids_are_not(fresh: list[Atoms]) -> None:
     assert [frame.info["kind"] for frame in fresh] == ["hot crystal"] * 3 + ["liquid"] * 3
     # Quenched, a hot crystal is a perfect one again; a liquid becomes a glass, far above the crystal of its volume.
@@ -47,6 +49,7 @@ def test_crystals_are_crystals_and_liquids_are_not(fresh: list[Atoms]) -> None:
         assert above < 1 if frame.info["kind"] == "hot crystal" else above > 15
 
 
+@pytest.mark.slow
 def test_hotter_frames_have_larger_forces(fresh: list[Atoms]) -> None:
     forces = [np.sqrt((frame.arrays["REF_forces"] ** 2).mean()) for frame in fresh]
     assert forces[0] < forces[1] < forces[2]

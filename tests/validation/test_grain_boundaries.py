@@ -149,6 +149,7 @@ def test_trial_and_error_finds_no_better_boundary_of_molybdenum(
     assert tilt_boundary_energy(Molybdenum(), molybdenum, miller) == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.slow
 def test_defaults_are_converged(molybdenum: Equilibrium) -> None:
     default = tilt_boundary_energy(Molybdenum(), molybdenum, (1, 1, 2))
     thicker = tilt_boundary_energy(Molybdenum(), molybdenum, (1, 1, 2), thickness=32.0)

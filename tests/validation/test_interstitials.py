@@ -42,6 +42,7 @@ def in_copper(copper: Equilibrium) -> Measured:
     return interstitial_formation_energies(EMT(), copper, minimum_atoms=32)
 
 
+@pytest.mark.slow
 def test_the_dumbbell_along_100_is_the_ground_state_of_aluminum(ani_al: Path) -> None:
     """Known from diffuse X-ray scattering (Ehrhart, Haubold and Schilling 1974), and from calculations since.
 

@@ -38,6 +38,7 @@ def value(measured: Measured, name: str) -> PropertyValue:
     return next(value for value in measured.values if value.name == f"liquid {name}")
 
 
+@pytest.mark.slow
 def test_density_and_structure_are_those_of_another_thermostat(
     pairs: FastLennardJones, crystal: Equilibrium, measured: Measured
 ) -> None:
@@ -72,6 +73,7 @@ def test_density_and_structure_are_those_of_another_thermostat(
     assert found.value == pytest.approx(diffusion, rel=0.3)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_a_simple_liquid_near_its_melting_point(measured: Measured) -> None:
     mass = 26.9815385
     density = value(measured, "density").value / (units._amu * 1e27) / mass * SIGMA**3
@@ -91,6 +93,7 @@ def test_the_numbers_are_those_of_a_simple_liquid_near_its_melting_point(measure
     assert distribution[-20:].mean() == pytest.approx(1.0, abs=0.08)
 
 
+@pytest.mark.slow
 def test_the_noise_of_the_structure_is_that_of_its_blocks(measured: Measured) -> None:
     largest_of = {"first-neighbor distance": 0.01, "first-peak height": 0.03, "coordination number": 0.05}
     for name, largest in largest_of.items():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from ase.units import GPa
@@ -30,6 +29,7 @@ def shocks(fcc_aluminum: Equilibrium) -> dict[float, Measured]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("velocity", VELOCITIES)
 def test_mass_and_momentum_are_conserved_across_the_front(
     shocks: dict[float, Measured], fcc_aluminum: Equilibrium, velocity: float
@@ -44,6 +44,7 @@ def test_mass_and_momentum_are_conserved_across_the_front(
     assert shocks[velocity].remarks == ()
 
 
+@pytest.mark.slow
 def test_shock_velocity_is_linear_in_the_velocity_of_the_piston(shocks: dict[float, Measured]) -> None:
     found = [values(measured)["velocity"] for measured in shocks.values()]
     (slope, _), residuals, *_ = np.polyfit(VELOCITIES, found, 1, full=True)
@@ -52,6 +53,7 @@ def test_shock_velocity_is_linear_in_the_velocity_of_the_piston(shocks: dict[flo
     assert 1.0 < slope < 1.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("velocity", VELOCITIES)
 def test_pressure_is_the_static_stress_of_the_compressed_crystal_and_that_of_its_heat(
     shocks: dict[float, Measured], fcc_aluminum: Equilibrium, velocity: float
@@ -69,6 +71,7 @@ def test_pressure_is_the_static_stress_of_the_compressed_crystal_and_that_of_its
     assert found["pressure"] == pytest.approx(static_pressure(found["compression"]) + thermal, rel=0.08)
 
 
+@pytest.mark.slow
 def test_a_shock_heats_and_leaves_the_crystal_ahead_of_it_alone(shocks: dict[float, Measured]) -> None:
     temperatures = [values(measured)["temperature"] for measured in shocks.values()]
     assert temperatures == sorted(temperatures)
@@ -101,6 +104,7 @@ def test_the_verdict_of_an_ensemble_is_the_bound_on_the_errors_of_the_shocked_at
     assert measured.remarks[-1].endswith("may have a force error above 0.5 eV/Å, by the potential's own bound.")
 
 
+@pytest.mark.slow
 def test_averages_over_the_run_have_an_error(shocks: dict[float, Measured]) -> None:
     for measured in shocks.values():
         noise = {value.name.removeprefix("shock "): value.noise for value in measured.values}

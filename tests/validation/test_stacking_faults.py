@@ -103,6 +103,7 @@ def test_the_curve_goes_from_the_crystal_over_the_barrier_to_the_fault(copper_fa
     assert 0 < found["unstable"] / max(line) - 1 < 0.01
 
 
+@pytest.mark.slow
 def test_defaults_are_converged(copper: Equilibrium, copper_faults: Measured) -> None:
     # Faults farther apart, and a finer curve.
     finer = stacking_fault_energies(EMT(), copper, planes=30, shifts=16)

@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+from alpot.potential.calibration import ErrorBound
 from alpot.potential.descriptor import AevSettings
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.saved import Card, save_potential
@@ -36,7 +37,7 @@ def potential(tmp_path_factory) -> Path:
             networks.initialize(member, generator)
     ensemble.energy_scale.fill_(0.01)
     folder = tmp_path_factory.mktemp("potential")
-    save_potential(folder, ensemble.double(), Card(elements=("Al",), calibration=1.5))
+    save_potential(folder, ensemble.double(), Card(elements=("Al",), force_bound=ErrorBound(slope=4.0, n_frames=30)))
     return folder
 
 
@@ -64,11 +65,10 @@ def test_all_parts_run_and_say_what_they_found(potential):
     assert volume == pytest.approx(4.05**3 / 4, rel=0.02)
     # 26.98 amu in that volume, 1.66054 being the g/cm³ of 1 amu/Å³.
     assert density == pytest.approx(26.9815 * 1.66054 / volume, rel=1e-3)
-    (energy_std,) = numbers(r"energy_std of the last frame: (\S+) meV/atom over 2 members", done.stdout)
-    mean, largest = numbers(r"σ_F of the last frame: mean (\S+), largest (\S+) eV/Å", done.stdout)
-    assert energy_std > 0 and largest >= mean > 0
-    (expected,) = numbers(r"expected force error: (\S+) eV/Å per atom \(calibration factor 1.50\)", done.stdout)
-    assert expected == pytest.approx(1.5 * mean, abs=2e-4)  # as printed, to four digits
+    (energy,) = numbers(r"at most (\S+) meV/atom, with 90 % confidence \(assumed, not measured\)", done.stdout)
+    mean, largest = numbers(r"at most (\S+) eV/Å on average, (\S+) eV/Å for the worst, with 90 %", done.stdout)
+    assert energy > 0 and largest >= mean > 0
+    assert "with 90 % confidence (learned from 30 labels)" in done.stdout
 
 
 def test_a_structure_of_the_users_and_one_seed(potential, tmp_path):

@@ -21,6 +21,7 @@ from ase.md.verlet import VelocityVerlet
 
 import alpot
 from alpot.errors import AlpotError
+from alpot.potential.calibration import ErrorBound
 
 GRAM_PER_CM3 = 1e-3 * units.kg / (1e-2 * units.m) ** 3  # in amu/Å³
 
@@ -124,17 +125,24 @@ def run_npt(atoms: Atoms, options: argparse.Namespace) -> None:
 
 
 def print_uncertainty(atoms: Atoms, folder: str) -> None:
-    """How far the members disagree on the last frame, and what that was worth on labels never trained on."""
+    """How large the errors on the last frame are at most, by what labels never trained on have taught."""
     calculator = alpot.load(folder)  # this time with the forces of all members
     frame = atoms.copy()
     frame.calc = calculator
     frame.get_forces()
-    deviation = np.linalg.norm(calculator.results["forces_std"], axis=1)  # (n_atoms,) eV/Å
-    energy = 1000 * calculator.results["energy_std"] / len(frame)
-    print(f"energy_std of the last frame: {energy:.3f} meV/atom over {calculator.ensemble.n_members} members")
-    print(f"σ_F of the last frame: mean {deviation.mean():.4f}, largest {deviation.max():.4f} eV/Å per atom")
-    expected = calculator.card.calibration * deviation.mean()
-    print(f"expected force error: {expected:.4f} eV/Å per atom (calibration factor {calculator.card.calibration:.2f})")
+    card, forces = calculator.card, calculator.results["forces_bound"]  # (n_atoms,) eV/Å
+    energy = 1000 * calculator.results["energy_bound"] / len(frame)
+    print(f"error of the energy of the last frame: at most {energy:.3f} meV/atom, {origin(card.energy_bound)}")
+    print(
+        f"error of the force on an atom: at most {forces.mean():.4f} eV/Å on average, {forces.max():.4f} eV/Å for the"
+        f" worst, {origin(card.force_bound)}"
+    )
+
+
+def origin(bound: ErrorBound) -> str:
+    """What a bound promises, and where it comes from."""
+    known = f"learned from {bound.n_frames} labels" if bound.n_frames else "assumed, not measured"
+    return f"with {100 * bound.confidence:.0f} % confidence ({known})"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from alpot.report.figures import shown
 from alpot.report.markup import Markup, element, json_block, note, row, section, table
 from alpot.report.page.material import Material
-from alpot.report.wording import milli, printable
+from alpot.report.wording import NOTHING, milli, printable
 from alpot.store.assessment_file import HardFrame
 
 _KEY_SHOWN = 10
@@ -26,9 +26,10 @@ def hard(material: Material) -> Markup:
         ("found as", ""),
         ("atoms", ""),
         ("force error", "meV/Å"),
-        ("largest σ", "meV/Å"),
+        ("error bound", "meV/Å"),
         ("label", ""),
     )
+    bound = material.promoted.bound if material.promoted else None
     rows = (
         row(
             (
@@ -37,14 +38,17 @@ def hard(material: Material) -> Markup:
                 frame.reason.replace("_", " "),
                 _formula(frame),
                 milli(frame.force_rmse),
-                milli(frame.sigma_max),
+                NOTHING if bound is None else milli(bound.slope * (frame.sigma_max + bound.floor)),
                 f"{frame.key[:_KEY_SHOWN]}…",
             ),
             texts=(0, 1, 2, 3, 6),
         )
         for number, frame in enumerate(frames, 1)
     )
-    remark = "Atoms are coloured by the error of the force on them, and as large as their covalent radius."
+    remark = (
+        "Atoms are coloured by the error of the force on them, and as large as their covalent radius. The bound is that"
+        " of the atom on which the members disagree most."
+    )
     return section(
         "What did it find hard?",
         _viewer(frames),

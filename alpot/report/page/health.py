@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from alpot.campaign.subject import Kind
+from alpot.report.coverage import pooled
 from alpot.report.history import Generation
 from alpot.report.markup import Markup, element, facts, section
 from alpot.report.page.material import Material
 from alpot.report.status import Phase, Status
-from alpot.report.wording import NOTHING, counted, duration, milli, picoseconds, plural
+from alpot.report.wording import NOTHING, counted, duration, held_of, milli, picoseconds, plural, promise_of
 
 #: A task that takes so many times longer than the longest of its kind before hangs, or is another sort of task.
 _STALLED_FACTOR = 3.0
@@ -23,6 +24,8 @@ _FAILED_SHARE, _FAILED_LEAST = 0.1, 10
 _NAMED = 6
 #: A calibration factor beyond which the members' deviation is a poor guide to the error.
 _POORLY_CALIBRATED = 4.0
+#: Bounds that held less often than promised by this are no bounds, if so many atoms and labels say so.
+_MISSED_SHARE, _MISSED_ATOMS, _MISSED_FRAMES = 0.1, 300, 10
 
 
 def head(material: Material) -> Markup:
@@ -63,11 +66,10 @@ def _potential(material: Material) -> Markup:
     if status.potential is None:
         return element("p", "No generation was promoted so far.", class_="soft")
     code = f"import alpot\n\natoms.calc = alpot.load({status.potential!r})\natoms.get_potential_energy()  # eV"
-    calibration = f"{best.calibration:.2f}" if best and best.calibration is not None else ""
     lines = (
         ("Folder", element("code", status.potential)),
         ("Trained on", f"{best.labels:,} labels" if best else ""),
-        ("Expected error", f"{calibration} × the deviation of its members" if calibration else ""),
+        ("Force errors", f"{promise_of(best.bound)} (σ: deviation of its members)" if best and best.bound else ""),
         ("To keep it", element("code", f"alpot export {shlex.quote(status.directory)} potential/")),
     )
     return element("div", element("h3", "The potential"), facts(lines), element("pre", code), class_="block")
@@ -92,6 +94,7 @@ def _warnings(material: Material) -> Iterator[str]:
             f"The members' deviation understates the error {best.calibration:.1f} times; it is corrected for, but"
             " says little about single atoms."
         )
+    yield from _uncovered(material)
     of = "" if status.properties_of == status.promoted else f" for generation {status.properties_of}"
     missed = [row.name or row.property for row in status.properties if row.ok is False]
     if missed:
@@ -100,6 +103,19 @@ def _warnings(material: Material) -> Iterator[str]:
     if failed:
         yield f"Could not be measured{of}: {_some(failed)}."
     yield from material.problems
+
+
+def _uncovered(material: Material) -> Iterator[str]:
+    """Bounds on errors that did not hold."""
+    confidence = material.config.exploration.confidence
+    found = pooled(generation.coverage for generation in material.status.generations)
+    if found is None or found.atoms < _MISSED_ATOMS or found.frames < _MISSED_FRAMES:
+        return
+    if found.share < confidence - _MISSED_SHARE:
+        yield (
+            f"Bounds on force errors should hold for {100 * confidence:.0f} % of all atoms, but held for only"
+            f" {held_of(found)}: walkers go further than they should."
+        )
 
 
 def _not_promoted(last: Generation, best: Generation | None) -> str:

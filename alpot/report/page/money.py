@@ -13,7 +13,7 @@ from alpot.report.history import Failure, History
 from alpot.report.markup import Markup, element, facts, join, note, row, section, table
 from alpot.report.page.material import Material
 from alpot.report.spending import Spending
-from alpot.report.status import Status
+from alpot.report.status import Starts, Status
 from alpot.report.wording import NOTHING, core_time, counted, duration, energies_of, plural, spent_on, to_come
 
 #: A line of more points than pixels only makes the page heavy.
@@ -33,6 +33,7 @@ def money(material: Material) -> Markup:
         _work(status),
         cards(figures),
         _spending_table(status.spending),
+        _starts_table(status.exploration.starts),
         *_failures(status),
         id_="money",
     )
@@ -156,6 +157,36 @@ def _spending_table(spending: dict[str, Spending]) -> Markup:
         ("cost of these", ""),
     )
     return table("Labels and their cost by reason", columns, rows)
+
+
+def _starts_table(starts: Sequence[Starts]) -> Markup:
+    """What exploring from each table of starts has found, and how much of it is still done."""
+    if not any(own.walkers for own in starts):
+        return Markup()
+    rows = [
+        row(
+            (
+                f"{number}: {own.kind}",
+                f"{own.walkers:,}",
+                f"{own.simulated_ps:,.4g}",
+                f"{own.found:,}",
+                f"{own.found / own.simulated_ps:.3g}" if own.simulated_ps else NOTHING,
+                f"{100 * own.configured_share:.0f} %",
+                f"{100 * own.share:.0f} %",
+            )
+        )
+        for number, own in enumerate(starts, start=1)
+    ]
+    columns = (
+        ("table", ""),
+        ("walkers", ""),
+        ("simulated", "ps"),
+        ("finds", ""),
+        ("finds per time", "1/ps"),
+        ("configured share", ""),
+        ("share now", ""),
+    )
+    return table("Exploration by table of starts", columns, rows)
 
 
 def _price(core_seconds: float) -> str:

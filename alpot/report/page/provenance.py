@@ -58,7 +58,9 @@ def _settings(config: Campaign) -> Markup:
     limits = (
         f"{stopping.max_labels:,} calculations",
         f"{stopping.max_generations} generations" if stopping.max_generations else "",
-        f"a force error of {milli(stopping.force_error)} meV/Å" if stopping.force_error else "",
+        f"a force error of {milli(stopping.force_error)} meV/Å with {100 * stopping.confidence:g} % confidence"
+        if stopping.force_error
+        else "",
         f"nothing uncertain in {stopping.quiet_time:g} ps" if stopping.quiet_time else "",
         f"all properties within tolerance for {plural(stopping.good_generations, 'generation')} in a row"
         if stopping.good_generations
@@ -79,8 +81,9 @@ def _settings(config: Campaign) -> Markup:
             ),
             (
                 "Uncertain above",
-                f"an expected force error of {milli(exploration.mean_force_error)} meV/Å on average,"
-                f" {milli(exploration.max_force_error)} meV/Å for one atom",
+                f"a bound on force errors of {milli(exploration.mean_force_error)} meV/Å on average,"
+                f" {milli(exploration.max_force_error)} meV/Å for one atom, with {100 * exploration.confidence:.0f} %"
+                " confidence",
             ),
             (
                 "Walkers",

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from alpot.campaign.subject import Bound
+from alpot.report.coverage import Coverage, pooled
 from alpot.report.figures import SERIES, Figure, axis, band, cards, line, log_axis, packed, points, shown, thinned
 from alpot.report.history import Generation
 from alpot.report.intervals import Interval, rms_interval
 from alpot.report.markup import Markup, element, join, note, row, section, table
+from alpot.report.outlook import Outlook
 from alpot.report.page.material import Epoch, Material
 from alpot.report.tables import GENERATION_COLUMNS, generation_cells
-from alpot.report.wording import NOTHING, milli, plural
+from alpot.report.wording import NOTHING, bound_of, held_of, milli, outlook_words, plural, promise_of
 from alpot.store.assessment_file import AssessmentFile, AuditFrame, SigmaBin
 
 _POINTS = 200
 #: Frames by reason are worth a line of their own from this many on.
 _FRAMES_PER_REASON = 5
+#: The bound is no straight line on logarithmic scales.
+_BOUND_POINTS = 30
 _FRAME_TABLE = "audit_frames.csv"
 
 
 def quality(material: Material) -> Markup:
     """Errors, parity, uncertainty, and how they came about."""
     generations, assessment = material.status.generations, material.assessment
+    coverage = pooled(generation.coverage for generation in generations)
     if not generations:
         nothing = element("p", "Nothing was trained so far.", class_="soft")
         return section("How good is the potential?", nothing, id_="quality")
     figures = (
-        error_figure(generations, material.config.stopping.force_error),
+        error_figure(generations, material.config.stopping.force_error, material.status.outlook),
         *(_parity_figures(assessment) if assessment else ()),
-        _uncertainty_figure(assessment.sigma_bins, material.promoted) if assessment else None,
+        _uncertainty_figure(assessment.sigma_bins, material.promoted, coverage) if assessment else None,
         learning_figure(material.learning_curve),
     )
     rows = (row(generation_cells(g), "" if g.promoted else "dim") for g in generations)
@@ -41,6 +48,10 @@ def quality(material: Material) -> Markup:
         cards(figures),
         element("h3", "Generations"),
         table("Errors of each generation", GENERATION_COLUMNS, rows),
+        note(
+            "The error bound of an atom follows from σ, the deviation of the members. Coverage is how often it held on"
+            " audit labels that came after it was learned."
+        ),
         id_="quality",
     )
 
@@ -89,8 +100,16 @@ def _span(interval: Interval | None) -> str:
     return NOTHING if interval is None else f"{milli(interval.low)} to {milli(interval.high)}"
 
 
-def error_figure(generations: Sequence[Generation], target: float | None) -> Figure | None:
-    """Force errors against the number of labels; ``target`` in eV/Å is what the user asked for."""
+def error_figure(
+    generations: Sequence[Generation], target: float | None, outlook: Outlook | None = None
+) -> Figure | None:
+    """Force errors against the number of labels, and where they are heading.
+
+    Args:
+        generations: of the campaign.
+        target: what the user asked for, eV/Å.
+        outlook: the learning curve, if it is known.
+    """
     audit = [g for g in generations if g.audit_force is not None]
     if not audit:
         return None
@@ -104,8 +123,22 @@ def error_figure(generations: Sequence[Generation], target: float | None) -> Fig
     if tested:
         held_out = [1000 * g.errors["test_force"] for g in tested]
         traces.append(line([g.labels for g in tested], held_out, "the members' own test folds", SERIES[1]))
+    height = {}
+    limits = [g.audit_force_high for g in audit]
+    if any(limit is not None for limit in limits):
+        above = [0.0 if limit is None else 1000 * limit - error for limit, error in zip(limits, errors, strict=True)]
+        traces[0]["error_y"] = {"type": "data", "symmetric": False, "array": above, "arrayminus": [0.0] * len(above)}
+    ahead = outlook.curve if outlook else ()
+    if ahead:
+        at = [point.labels for point in ahead]
+        traces += band(at, [1000 * point.low for point in ahead], [1000 * point.high for point in ahead], SERIES[3])
+        traces.append(line(at, [1000 * point.expected for point in ahead], "learning curve", SERIES[3]))
+        # Where little is known, the band is far higher than what is of interest.
+        height = {
+            "range": [0.0, 1.2 * max(*errors, 1000 * (target or 0.0), *(1000 * (limit or 0.0) for limit in limits))]
+        }
     if target is not None:
-        ends = sorted({labels[0], labels[-1]})
+        ends = sorted({labels[0], labels[-1], *(point.labels for point in ahead[-1:])})
         style = {"dash": "dash", "width": 1.5}
         wanted = [1000 * target] * len(ends)
         traces.append(line(ends, wanted, "target", SERIES[2], line=style, mode="lines+markers", marker={"size": 1}))
@@ -118,8 +151,12 @@ def error_figure(generations: Sequence[Generation], target: float | None) -> Fig
         title="Force error",
         description=f"Force error on audit labels against the number of labels trained on: {last}.",
         traces=traces,
-        layout={"xaxis": axis("labels to train on"), "yaxis": axis("force error (meV/Å)", rangemode="tozero")},
+        layout={
+            "xaxis": axis("labels to train on"),
+            "yaxis": axis("force error (meV/Å)", rangemode="tozero", **height),
+        },
         numbers=table("Force error by generation", columns, rows),
+        note=f"{outlook_words(outlook)}." if outlook else "",
     )
 
 
@@ -221,8 +258,10 @@ def _parity_figure(
     )
 
 
-def _uncertainty_figure(bins: Sequence[SigmaBin], generation: Generation | None) -> Figure | None:
-    """Actual error against the members' deviation, and the line that calibration draws through them."""
+def _uncertainty_figure(
+    bins: Sequence[SigmaBin], generation: Generation | None, coverage: Coverage | None
+) -> Figure | None:
+    """Actual error against the members' deviation, and the bound above them."""
     known = [entry for entry in bins if entry.sigma > 0 and entry.error > 0]
     if len(known) < 2:
         return None
@@ -236,10 +275,19 @@ def _uncertainty_figure(bins: Sequence[SigmaBin], generation: Generation | None)
         line(ends, ends, "error = σ", "var(--soft)", line=thin, hoverinfo="skip"),
         line(sigma, error, "atoms by σ", SERIES[0], mode="markers", marker=marker, text=text),
     ]
-    factor = generation.calibration if generation else None
-    if factor is not None:
-        calibrated = [factor * end for end in ends]
-        traces.insert(1, line(ends, calibrated, f"error = {factor:.2f} σ (calibration)", SERIES[1]))
+    bound = generation.bound if generation else None
+    remark = "Each point stands for atoms of similar deviation; full ones are the root mean square of their errors."
+    drawn = list(error)
+    if bound is not None and bound.slope > 0:
+        added = list(_bound_traces(known, bound, ends))
+        traces += added
+        drawn += [value for trace in added for value in trace["y"]]
+        remark += (
+            f" {100 * bound.confidence:.0f} % of errors lie below the hollow ones, which belong on the line: errors are"
+            f" {promise_of(bound)}."
+        )
+    if coverage is not None:
+        remark += f" Bounds held for {held_of(coverage)}."
     rows = (row((f"{s:.3g}", f"{e:.3g}", f"{n:,}")) for s, e, n in zip(sigma, error, counts, strict=True))
     ranks = np.argsort(np.argsort(sigma)), np.argsort(np.argsort(error))
     order = float(np.corrcoef(*ranks)[0, 1])
@@ -250,8 +298,21 @@ def _uncertainty_figure(bins: Sequence[SigmaBin], generation: Generation | None)
         traces=traces,
         layout={
             "xaxis": log_axis("deviation of the members, σ (meV/Å)", sigma),
-            "yaxis": log_axis("force error (meV/Å)", error),
+            "yaxis": log_axis("force error (meV/Å)", drawn),
         },
         numbers=table("Error by uncertainty", (("σ", "meV/Å"), ("error", "meV/Å"), ("atoms", "")), rows),
-        note="Each point stands for atoms of similar deviation; a perfect guide would lie on the calibration line.",
+        note=remark,
     )
+
+
+def _bound_traces(bins: Sequence[SigmaBin], bound: Bound, ends: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """The bound from one σ to another, both in meV/Å, and where it should be by the errors of each bin."""
+    along = np.geomspace(ends[0], ends[1], _BOUND_POINTS)
+    above = bound.slope * (along + 1000 * bound.floor)
+    share = f"{100 * bound.confidence:.0f} %"
+    yield line(along.tolist(), above.tolist(), f"{share} bound: {bound_of(bound)}", SERIES[1])
+    found = [(1000 * entry.sigma, 1000 * entry.error_quantile) for entry in bins if entry.error_quantile]
+    if found:
+        sigma, error = zip(*found, strict=True)
+        hollow = {"size": 9, "symbol": "circle-open", "color": SERIES[1]}
+        yield line(sigma, error, f"{share} of atoms by σ", SERIES[1], mode="markers", marker=hollow)
