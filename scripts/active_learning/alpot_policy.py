@@ -126,7 +126,8 @@ class Alpot:
         limits = engine.plan.exploration
         with engine.exploring():
             errors = [bound.of(deviation) for deviation in deviations(ensemble, [one.atoms for one in self.waiting])]
-        kept, dropped = [], []
+        kept: list[_Waiting] = []
+        dropped: list[_Waiting] = []
         for one, error in zip(self.waiting, errors, strict=True):
             is_known = one.is_uncertain and urgency(limits, float(error.mean()), float(error.max())) <= 1.0
             (dropped if is_known else kept).append(one)

@@ -29,9 +29,11 @@ SURFACES = SurfaceStarts(weight=1.0, atoms=(24, 40), rattle=(0.0, 0.1))
 PACKINGS = PackingStarts(weight=1.0, atoms=(24, 40), density=(1.9, 3.4), min_distance_factor=0.8)
 
 MATERIAL = Material(elements=("Al",), starts=(CRYSTALS, SURFACES, PACKINGS))
-#: Crystals that are compressed along one direction on their way, as in a shock.
-COMPRESSED = CRYSTALS.model_copy(update={"weight": 1.0, "compression": (0.05, 0.25)})
-ALPOT_MATERIAL = MATERIAL.model_copy(update={"starts": (*MATERIAL.starts, COMPRESSED)})
+#: Crystals that are compressed along one direction on their way, as in a shock, and such that are drawn to where the
+#: members disagree.
+COMPRESSED = CrystalStarts.model_validate(CRYSTALS.model_dump() | {"weight": 1.0, "compression": (0.05, 0.25)})
+BIASED = CrystalStarts.model_validate(CRYSTALS.model_dump() | {"weight": 1.0, "bias": 0.5})
+ALPOT_MATERIAL = Material(elements=("Al",), starts=(*MATERIAL.starts, COMPRESSED, BIASED))
 POTENTIAL = Potential(members=4, hidden=(48, 32))
 TRAINING = Training(max_epochs=80, learning_rate=4e-3, stress_weight=0.3, validation_blocks=1, test_blocks=0)
 EXPLORATION = Exploration(
