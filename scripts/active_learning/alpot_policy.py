@@ -172,19 +172,19 @@ class Alpot:
             engine.costs.walkers += len(reports)
             engine.costs.simulated_ps += sum(report.time for report in reports)
             for report in reports:
-                if report.audit is not None:
-                    audit.append(report.audit.atoms)
-                self._note(report, engine.level, seen)
+                audit += self._note(report, engine.level, seen)
         return audit
 
-    def _note(self, report: WalkerReport, level: str, seen: set[str]) -> None:
-        """Take in what a walker has found."""
+    def _note(self, report: WalkerReport, level: str, seen: set[str]) -> list[Atoms]:
+        """Take in what a walker has found, and give back what it has for the audit; of the same frame, the audit's."""
         if report.table is not None:
             has_found = bool(report.found) or report.rewound is not None
             self.samplers.setdefault(report.table, Sampler()).add(1, int(has_found), report.time)
         found = report.found if self.ingredients.several_frames else report.found[-1:]
         if not self.ingredients.several_frames and report.rewound is not None:
             found = ()
+        audit = [] if report.audit is None else [report.audit.atoms]
+        seen.update(label_key(atoms, level) for atoms in audit)
         frames = [(snapshot.atoms, True) for snapshot in found]
         if report.rewound is not None:
             frames.append((report.rewound.atoms, False))
@@ -193,6 +193,7 @@ class Alpot:
             if key not in seen:
                 seen.add(key)
                 self.waiting.append(_Waiting(atoms=atoms, key=key, is_uncertain=is_uncertain))
+        return audit
 
     def _rank(self, engine: Engine, ensemble: Ensemble, bound: ErrorBound, information: Information) -> None:
         ranked = [one for one in self.waiting if self.ingredients.rescoring or np.isnan(one.score)]
