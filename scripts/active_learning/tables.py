@@ -11,14 +11,17 @@ from rich.table import Table
 
 from active_learning.results import Run, by_policy, levels, median_need
 
+_WIDTH = 160
+
 
 def print_results(runs: Sequence[Run]) -> None:
     """All tables, for each reference by itself."""
+    console = Console(width=max(_WIDTH, Console().width))  # in a file, too
     for reference in dict.fromkeys(run["reference"] for run in runs):
         mine = [run for run in runs if run["reference"] == reference]
         for table in (_merit(mine, reference), _errors(mine), _life(mine), _accounts(mine)):
-            Console().print(table)
-            print()
+            console.print(table)
+            console.print()
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
