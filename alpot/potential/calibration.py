@@ -18,8 +18,10 @@ from torch import Tensor
 
 _Value = TypeVar("_Value", float, NDArray[np.float64], Tensor)
 
-#: What is assumed while too few labels are there to learn it: published ensembles under-estimate errors 2 to 5 times.
+#: What is assumed while no labels are there to learn it: published ensembles under-estimate errors 2 to 5 times.
 UNKNOWN_SLOPE = 3.5
+#: Labels from which something can be learned, though nothing be promised yet.
+_LEAST_FRAMES = 3
 #: Quantiles of the deviations that are tried as floor; none at all is tried, too.
 _FLOORS = np.linspace(0.05, 0.95, 19)
 
@@ -54,7 +56,7 @@ class ErrorBound:
 
 
 def fewest_frames(confidence: float) -> int:
-    """How many labels are needed before a bound of this confidence can be learned."""
+    """How many labels are needed before a bound of this confidence can be promised."""
     return int(np.ceil(confidence / (1.0 - confidence) - 1e-9))
 
 
@@ -73,16 +75,19 @@ def fit_bound(
         confidence: between 0 and 1.
 
     Returns:
-        The bound; the assumed one where there are too few frames, an infinite one where a value is not finite.
+        The bound. With fewer labels than ``fewest_frames`` it is a cautious estimate without that promise (half way
+        from the confidence to certainty), with fewer than three the assumed one; an infinite one where a value is not
+        finite.
     """
     names, members, sizes = np.unique(frames, return_inverse=True, return_counts=True)
     n_frames = len(names)
-    if n_frames < fewest_frames(confidence):
+    if n_frames < _LEAST_FRAMES:
         return ErrorBound(confidence=confidence)
     if not (np.isfinite(deviations).all() and np.isfinite(errors).all()):
         return ErrorBound(slope=float("inf"), confidence=confidence, n_frames=n_frames)
     weights = 1.0 / sizes[members]  # each frame counts the same
-    level = min(1.0, confidence * (n_frames + 1) / n_frames)
+    is_promised = n_frames >= fewest_frames(confidence)
+    level = min(1.0, confidence * (n_frames + 1) / n_frames) if is_promised else 0.5 * (1.0 + confidence)
     floors = np.unique(np.append(np.quantile(deviations, _FLOORS), 0.0))
     if (deviations == 0.0).any():
         floors = floors[floors > 0.0]
