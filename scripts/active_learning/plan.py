@@ -10,7 +10,7 @@ from alpot.config import CrystalStarts, Exploration, Material, PackingStarts, Po
 
 #: Labels of the generations between the first and the last one: each has half as many again as the one before.
 _GROWTH = 1.5
-FIRST_LABELS = 20
+FIRST_LABELS = 40
 
 # What most of the time of simulations is spent with is common here too: crystals near equilibrium. What is rare there,
 # and where potentials fail, is rare among the starts.
@@ -64,7 +64,7 @@ class Plan:
         potential, training: of every generation.
         exploration: how walkers move. ``max_force_error`` and ``mean_force_error`` are what the user accepts, which
             alpot's policy goes by; the others have limits of their own.
-        surplus: frames found beyond those that are labelled in a generation, as a share of them: the queue.
+        surplus: frames that alpot's policy finds beyond those that are labelled in a generation, as a share of them.
         rounds: batches of walkers in a generation at most.
         bench: size of the hidden bench.
         stability_time: ps, of each run of the test of stability.
@@ -77,7 +77,7 @@ class Plan:
     potential: Potential = POTENTIAL
     training: Training = TRAINING
     exploration: Exploration = EXPLORATION
-    surplus: float = 0.5
+    surplus: float = 2.0
     rounds: int = 16
     bench: BenchSize = field(default_factory=BenchSize)
     stability_time: float = 1.0

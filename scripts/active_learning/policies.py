@@ -22,6 +22,8 @@ from alpot.potential.ensemble import Ensemble
 
 #: Random numbers for: starts of walkers, and the policy's own draws.
 STARTS, DRAWS = 2, 3
+#: Frames that a first-in, first-out queue holds, relative to the labels of a generation: a longer one only grows stale.
+_QUEUE = 1.5
 #: ps between the frames that a walker records for those who choose from all that it passed.
 _RECORD_INTERVAL = 0.1
 
@@ -135,7 +137,7 @@ class FixedThresholds(Others):
             mean, largest = measurement.mean_deviation * per_component, measurement.max_deviation * per_component
             return bool(mean > self.limit or largest > 3.0 * self.limit)
 
-        wanted = round(count * (1.0 + engine.plan.surplus))
+        wanted = round(count * _QUEUE)
         others: list[Passed] = []
         for number in range(engine.plan.rounds):
             if len(self.queue) >= wanted:

@@ -282,6 +282,9 @@ def test_sweeps_what_a_killed_controller_left(make_campaign):
 
     controller.on_change = copy
     controller.run()
+    # The last labels of the audit come in after the last training, and stay in files of their own.
+    kept = controller.state.dataset.audit.loose
+    copies = {path: content for path, content in copies.items() if path.stem not in kept}
     assert copies and not any(path.exists() for path in copies)
     for path, content in copies.items():
         path.write_bytes(content)

@@ -49,11 +49,14 @@ def test_each_frame_counts_the_same():
     assert bound.of(0.1) == pytest.approx(0.3)
 
 
-def test_too_few_frames_teach_nothing():
-    """With n frames, the level 0.9 (n + 1) / n is at most 1 from nine frames on."""
+def test_few_frames_promise_nothing_and_fewer_teach_nothing():
+    """With n frames, the level 0.9 (n + 1) / n is at most 1 from nine frames on; below, it is 0.95 and no promise."""
     assert [fewest_frames(confidence) for confidence in (0.5, 0.9, 0.95, 0.99)] == [1, 9, 19, 99]
     rng = np.random.default_rng(2)
-    assert fit_bound(*draw(rng, 8), 0.9) == ErrorBound(slope=UNKNOWN_SLOPE, floor=0.0, confidence=0.9, n_frames=0)
+    assert fit_bound(*draw(rng, 2), 0.9) == ErrorBound(slope=UNKNOWN_SLOPE, floor=0.0, confidence=0.9, n_frames=0)
+    deviations, errors, frames = draw(rng, 4)
+    bound = fit_bound(deviations, errors, frames, 0.9)
+    assert bound.n_frames == 4 and bound.coverage(deviations, errors) == pytest.approx(0.95, abs=0.02)
     deviations, errors, frames = draw(rng, 9)
     bound = fit_bound(deviations, errors, frames, 0.9)
     assert bound.n_frames == 9 and bound.coverage(deviations, errors) == 1.0
