@@ -36,8 +36,9 @@ _FRAMES_PER_BATCH = 16
 #: Frames that are chosen one after the other; those behind them keep the order that they had. More than are labelled
 #: before the next model judges them again.
 _MOST_CHOSEN = 200
-#: eV/Å; of an atom with a larger expected error nothing is known but that.
-_LARGEST_ERROR = 100.0
+#: Errors that are expected to be larger than this, relative to what the user accepts, count as this: how wrong a model
+#: is where it knows nothing, it does not know either; and a few wild frames would outweigh all others.
+_LARGEST_ERROR = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,10 @@ def rank(
     urgencies = np.array([urgency(limits, float(error.mean()), float(error.max())) for error in errors])
     sizes = np.array([len(atoms) for atoms in frames], dtype=float)
     costs = (sizes / sizes.mean()) ** cost_exponent
-    known = _Known(np.concatenate(errors), *_split(ensemble, information, frames))
+    most = _LARGEST_ERROR * limits.max_force_error
+    known = _Known(
+        np.minimum(np.nan_to_num(np.concatenate(errors), nan=most), most), *_split(ensemble, information, frames)
+    )
     for species, rows in zip(*_split(ensemble, information, taken), strict=True):
         known.take(species, rows)
     return Ranking(scores=_in_turn(known, costs), urgencies=urgencies)
@@ -148,9 +152,7 @@ class _Known:
         self.species, self.rows = species, rows
         all_species, all_rows = np.concatenate(species), np.concatenate(rows)
         variances = np.square(all_rows).sum(axis=1)
-        # Infinite errors, of members that disagree beyond all numbers, would make everything else equal.
-        weights = np.minimum(np.nan_to_num(errors, nan=np.inf), _LARGEST_ERROR) ** 2
-        weights /= np.maximum(variances, np.finfo(float).tiny)
+        weights = np.square(errors) / np.maximum(variances, np.finfo(float).tiny)
         width = all_rows.shape[1]
         #: By element: Σ e²/u ψψᵀ over the atoms that wait, so that their squared errors are its trace with P.
         self._wanted: dict[int, NDArray[np.float64]] = {}

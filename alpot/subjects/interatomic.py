@@ -29,6 +29,7 @@ from alpot.exploration.selection import rank
 from alpot.exploration.uncertainty import urgency
 from alpot.potential.baseline import Baseline
 from alpot.potential.calculator import AlpotCalculator
+from alpot.potential.calibration import ErrorBound, fewest_frames
 from alpot.potential.cross_validation import member_roles
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.novelty import Information
@@ -300,7 +301,9 @@ class InteratomicSubject:
                 progress = len(result.history) + interruption.progress
                 raise Interrupted(str(interruption), progress=progress) from interruption
         isolated = isolated_energies(self.directory, spec.get("apart_labels", []))
-        folder = self._save(generation, result, labels, isolated)
+        new = frozenset(label.key for label in data.labels(without=spec["refused"])[-spec["unseen"] or None :])
+        bounds = self._first_bounds(parent, [label for label in labels if label.key in new])
+        folder = self._save(generation, result, labels, isolated, bounds)
         return {
             "generation": generation,
             "path": self.directory.relative(folder),
@@ -324,6 +327,20 @@ class InteratomicSubject:
         n_known = max(len(labels) - n_new, 0)
         return screen(labels[n_known:], known=labels[:n_known], judge=ensemble, calibration=card.calibration)
 
+    def _first_bounds(
+        self, parent: tuple[Ensemble, Card] | None, new: Sequence[Label]
+    ) -> tuple[ErrorBound, ErrorBound]:
+        """Bounds on errors of forces and energies until there are enough audit labels: how its predecessor fared with labels new to it.
+
+        They were chosen by what it knew of them, its deviations and where they lie, not by its true errors: so what
+        these are for a given deviation is not changed by the choice.
+        """
+        confidence = self.config.exploration.confidence
+        errors = audit_errors(parent[0], new) if parent is not None else None
+        if errors is None or not errors.is_finite:
+            return ErrorBound(confidence=confidence), ErrorBound(confidence=confidence)
+        return errors.force_bound(confidence), errors.energy_bound(confidence)
+
     def _second_look(self, ensemble: Ensemble, labels: Sequence[Label]) -> dict[str, str]:
         """The first potential has no predecessor to judge its labels: its members judge those of other folds."""
         roles = member_roles([label.key for label in labels], ensemble.n_members, self.config.training)
@@ -340,7 +357,14 @@ class InteratomicSubject:
             compacted += compact(self.directory, generation, audit, audit=True)
         return compacted
 
-    def _save(self, generation: int, result: TrainingResult, labels: list[Label], isolated: dict[str, float]) -> Path:
+    def _save(
+        self,
+        generation: int,
+        result: TrainingResult,
+        labels: list[Label],
+        isolated: dict[str, float],
+        bounds: tuple[ErrorBound, ErrorBound],
+    ) -> Path:
         folder = self.directory.model_path(generation)
         publish_json(folder / "learning_curve.json", {"epochs": [asdict(epoch) for epoch in result.history]})
         card = Card(
@@ -357,6 +381,8 @@ class InteratomicSubject:
             },
             isolated_atoms=isolated,
             cost_exponent=cost_exponent(labels),
+            force_bound=bounds[0],
+            energy_bound=bounds[1],
         )
         Information.of(result.ensemble, [label.atoms for label in labels]).write(folder)
         save_potential(folder, result.ensemble, card)
@@ -416,13 +442,11 @@ class InteratomicSubject:
         measured = {"audit_force": errors.force, "audit_energy": errors.energy}
         known = {name: value for name, value in measured.items() if value is not None}
         confidence = self.config.exploration.confidence
-        changed = replace(
-            card,
-            errors={**card.errors, **known},
-            calibration=errors.calibration,
-            force_bound=errors.force_bound(confidence),
-            energy_bound=errors.energy_bound(confidence),
-        )
+        changed = replace(card, errors={**card.errors, **known}, calibration=errors.calibration)
+        n_audit = len(errors.counts)
+        if n_audit >= fewest_frames(confidence) or n_audit >= card.force_bound.n_frames:
+            force, energy = errors.force_bound(confidence), errors.energy_bound(confidence)
+            changed = replace(changed, force_bound=force, energy_bound=energy)
         save_potential(self.directory.model_path(generation), ensemble, changed)
         return changed
 

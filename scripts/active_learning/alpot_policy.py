@@ -15,7 +15,7 @@ from alpot.exploration.explorer import Explorer, WalkerReport
 from alpot.exploration.selection import deviations, rank
 from alpot.exploration.uncertainty import urgency
 from alpot.potential.batch import Batch
-from alpot.potential.calibration import ErrorBound, fit_bound
+from alpot.potential.calibration import ErrorBound, fewest_frames
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.novelty import Information
@@ -78,6 +78,7 @@ class Alpot:
         judged, dropped: frames that waited when a new generation judged them, and those of them that it knew already.
         sampled, known: dropped frames whose true error was looked at, and those whose error was accepted indeed.
         bounds: by generation.
+        previous: the ensemble that chose last, and how many labels it was trained on.
     """
 
     ingredients: Ingredients = field(default_factory=Ingredients)
@@ -88,6 +89,7 @@ class Alpot:
     sampled: int = 0
     known: int = 0
     bounds: list[ErrorBound] = field(default_factory=list)
+    previous: tuple[Ensemble, int] | None = None
 
     def first_choices(self, starts: list[Atoms], audit_share: float) -> list[Choice]:
         """A share of the first labels is for the audit, too."""
@@ -96,12 +98,13 @@ class Alpot:
         return [Choice(atoms=atoms, audit=index >= n_trained) for index, atoms in enumerate(starts)]
 
     def bound(self, engine: Engine, ensemble: Ensemble) -> ErrorBound:
-        """Learned from all audit labels."""
+        """Learned from all audit labels; while they are few, from labels that were new to the last ensemble."""
         if not self.ingredients.calibration:
             return ErrorBound(slope=1.0, confidence=CONFIDENCE)
-        errors = audit_errors(ensemble, engine.audit)
-        frames = np.repeat(np.arange(len(engine.audit)), [len(label.atoms) for label in engine.audit])
-        return fit_bound(errors.predicted, errors.actual, frames, CONFIDENCE)
+        if len(engine.audit) < fewest_frames(CONFIDENCE) and self.previous is not None:
+            before, n_known = self.previous
+            return audit_errors(before, engine.labels[n_known:]).force_bound(CONFIDENCE)
+        return audit_errors(ensemble, engine.audit).force_bound(CONFIDENCE)
 
     def choose(self, engine: Engine, ensemble: Ensemble, count: int) -> list[Choice]:
         """Judge what waits, explore until there is enough, rank it all; audit frames come first."""
@@ -118,6 +121,7 @@ class Alpot:
         chosen, self.waiting = self.waiting[:n_chosen], self.waiting[n_chosen:]
         for sampler in self.samplers.values():
             sampler.fade()
+        self.previous = ensemble, len(engine.labels)
         return [*(Choice(atoms=atoms, audit=True) for atoms in audit), *(Choice(atoms=one.atoms) for one in chosen)]
 
     def _judge_again(self, engine: Engine, ensemble: Ensemble, bound: ErrorBound) -> None:

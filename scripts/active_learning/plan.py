@@ -77,7 +77,7 @@ class Plan:
     potential: Potential = POTENTIAL
     training: Training = TRAINING
     exploration: Exploration = EXPLORATION
-    surplus: float = 2.0
+    surplus: float = 4.0
     rounds: int = 16
     bench: BenchSize = field(default_factory=BenchSize)
     stability_time: float = 1.0
