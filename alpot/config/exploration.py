@@ -49,13 +49,15 @@ class Exploration(Table):
         " there are enough of them, 9 for 0.9 and 19 for 0.95",
     )
     max_force_error: Positive = Field(
-        0.5,
-        description="a walker stops when the bound on the force error of its worst atom, calibrated to hold with"
-        " `confidence`, exceeds this, in eV/Å",
+        0.2,
+        description="the force error of its worst atom that is accepted in a frame, in eV/Å: where the bound on it,"
+        " calibrated to hold with `confidence`, is larger, the frame is worth a label. A walker goes on until it is four"
+        " times as large",
     )
     mean_force_error: Positive = Field(
-        0.15,
-        description="a walker stops when the bound on the force error, averaged over atoms, exceeds this, in eV/Å",
+        0.08,
+        description="the force error, averaged over atoms, that is accepted in a frame, in eV/Å; compared with the mean"
+        " of the atoms' bounds in the same way",
     )
     contact_factor: Positive = Field(
         0.6,

@@ -138,9 +138,10 @@ class Resources(Table):
         "auto", description="where potentials are trained and explored; auto takes a GPU where there is one"
     )
     waiting_candidates: int = Field(
-        200,
+        400,
         ge=1,
-        description="exploration pauses while more candidates wait than this, and than there are label workers",
+        description="exploration pauses while more candidates wait than this, and than there are label workers; labels"
+        " are chosen among those that wait, so some times `training.labels_per_generation` is a good choice",
     )
     checkpoint_interval: Positive = Field(
         300.0, description="time in s between two checkpoints of a task that explores or trains"

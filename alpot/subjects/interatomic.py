@@ -330,10 +330,11 @@ class InteratomicSubject:
     def _first_bounds(
         self, parent: tuple[Ensemble, Card] | None, new: Sequence[Label]
     ) -> tuple[ErrorBound, ErrorBound]:
-        """Bounds on errors of forces and energies until there are enough audit labels: how its predecessor fared with labels new to it.
+        """Bounds on errors of forces and energies as long as there are few audit labels.
 
-        They were chosen by what it knew of them, its deviations and where they lie, not by its true errors: so what
-        these are for a given deviation is not changed by the choice.
+        They tell how the predecessor fared with labels that were new to it. Those were chosen by what it knew of them,
+        its deviations and where they lie, not by its true errors: so what these are for a given deviation is not
+        changed by the choice.
         """
         confidence = self.config.exploration.confidence
         errors = audit_errors(parent[0], new) if parent is not None else None

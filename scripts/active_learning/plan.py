@@ -47,9 +47,9 @@ EXPLORATION = Exploration(
     density_amplitude=(-0.4, 0.8),
     density_period=(0.5, 2.0),
     # At a confidence of 90 % what workflows/aluminum accepted at 68 %.
-    max_force_error=0.5,
-    mean_force_error=0.15,
-    audit_share=0.12,
+    max_force_error=0.2,
+    mean_force_error=0.08,
+    audit_share=0.06,
 )
 
 

@@ -634,12 +634,12 @@ def test_they_survive_a_promotion_and_may_be_lost():
     assert (dataset.training.size, dataset.audit.size, dataset.refused) == (0, 0, {"Al": "its file is gone"})
 
 
-def explored(state: State, **tables: tuple[int, float]) -> None:
-    """An exploration ends that found so many in so many ps, by table ``t0``, ``t1``, ..."""
+def explored(state: State, **tables: tuple[int, int]) -> None:
+    """An exploration ends whose walkers found something so often, by table ``t0``, ``t1``, ...: finds, walkers."""
     task = Task(state.work.next_id(Kind.EXPLORE), Kind.EXPLORE, {"generation": state.promoted})
     samplers = [
-        {"table": int(name[1:]), "walkers": 10, "found": found, "simulated_time": time}
-        for name, (found, time) in tables.items()
+        {"table": int(name[1:]), "walkers": walkers, "found": found, "simulated_time": 10.0}
+        for name, (found, walkers) in tables.items()
     ]
     summary = {"candidates": [], "generation": state.promoted, "samplers": samplers} if tables else {"candidates": []}
     state.apply(events.task_started(task))
@@ -652,19 +652,19 @@ def test_explorations_draw_from_the_tables_that_find_errors():
     assert started(decide(state, asked)) == ("explore", {"generation": 1})
     explored(state)  # as in the ledgers of an older alpot
     assert started(decide(state, asked)) == ("explore", {"generation": 1})
-    explored(state, t0=(40, 10.0), t1=(2, 10.0))
+    explored(state, t0=(90, 100), t1=(4, 100))
     _, spec = started(decide(state, asked))
     assert spec["shares"] == started(decide(state, asked))[1]["shares"]
     assert spec["shares"][0] > 0.8 and sum(spec["shares"]) == pytest.approx(1.0)
     assert "shares" not in started(decide(state, settings()))[1]  # one table
-    assert (state.samplers[0].found, state.samplers[0].walkers) == (40, 10)
+    assert (state.samplers[0].found, state.samplers[0].walkers) == (90, 100)
 
 
 def test_a_promotion_makes_what_was_found_before_count_less():
     state = running(unassessed=2, generations=2)
-    explored(state, t0=(40, 10.0), t1=(2, 10.0))
+    explored(state, t0=(90, 100), t1=(4, 100))
     assess = Task("assess-000001", Kind.ASSESS, {"generation": 2, "final": False, "unseen": 0})
     state.apply(events.task_started(assess))
     state.apply(events.task_finished(assess, {"generation": 2, "promote": True}, 1.0))
-    assert (state.samplers[0].recent_found, state.samplers[0].recent_simulated) == (20.0, 5.0)
-    assert (state.samplers[0].found, state.samplers[0].simulated) == (40, 10.0)
+    assert (state.samplers[0].recent_found, state.samplers[0].recent_walkers) == (45.0, 50.0)
+    assert (state.samplers[0].found, state.samplers[0].walkers) == (90, 100)
