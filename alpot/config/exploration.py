@@ -51,8 +51,8 @@ class Exploration(Table):
     max_force_error: Positive = Field(
         0.2,
         description="the force error of its worst atom that is accepted in a frame, in eV/Å: where the bound on it,"
-        " calibrated to hold with `confidence`, is larger, the frame is worth a label. A walker goes on until it is four"
-        " times as large",
+        " calibrated to hold with `confidence`, is larger, the frame is worth a label. A walker goes on until it is"
+        " four times as large",
     )
     mean_force_error: Positive = Field(
         0.08,
