@@ -301,7 +301,8 @@ class InteratomicSubject:
                 progress = len(result.history) + interruption.progress
                 raise Interrupted(str(interruption), progress=progress) from interruption
         isolated = isolated_energies(self.directory, spec.get("apart_labels", []))
-        new = frozenset(label.key for label in data.labels(without=spec["refused"])[-spec["unseen"] or None :])
+        arrived = [label.key for label in data.labels(without=spec["refused"])]
+        new = frozenset(arrived[max(len(arrived) - spec["unseen"], 0) :])
         bounds = self._first_bounds(parent, [label for label in labels if label.key in new])
         folder = self._save(generation, result, labels, isolated, bounds)
         return {

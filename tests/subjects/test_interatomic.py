@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from bad_calculators import Confused
 from safetensors.numpy import load_file
 from tiny_campaign import emt_labels, new_campaign, rewrite, with_emt
@@ -23,7 +24,7 @@ from alpot.store.dataset import read_shard, write_shard
 from alpot.store.files import sha256
 from alpot.store.frames import read_frames, write_frames
 from alpot.store.json_files import read_json
-from alpot.store.labels import label_key, read_label, write_label
+from alpot.store.labels import Label, label_key, read_label, write_label
 from alpot.subjects import interatomic, training_data
 from alpot.subjects.interatomic import InteratomicSubject, device_of
 from alpot.subjects.launch import SUBJECT
@@ -220,7 +221,7 @@ def test_only_uncertain_frames_can_become_certain(campaign):
     summary = do(subject, "score", {"generation": 1, "candidates": names})
     assert summary["certain"] == [names[0]]
     assert set(summary["scores"]) == set(names)
-    assert all(0 < score < 1 for score in summary["scores"].values())
+    assert all(score >= 0 for score in summary["scores"].values())
 
 
 def test_scores_are_measured_by_the_generation_asked_for(trained):
@@ -228,8 +229,33 @@ def test_scores_are_measured_by_the_generation_asked_for(trained):
     ones, twos = (do(trained, "score", {"generation": g, "candidates": names})["scores"] for g in (1, 2))
     assert list(ones) == list(twos) == names  # more than one batch, in order
     assert ones != twos
-    alone = do(trained, "score", {"generation": 1, "candidates": [names[17]]})["scores"]
-    assert alone[names[17]] == pytest.approx(ones[names[17]], rel=1e-4)  # single precision
+    again = do(trained, "score", {"generation": 1, "candidates": names[:9], "waiting": names[9:]})["scores"]
+    assert again == pytest.approx(ones, rel=1e-6)  # those that waited are ranked beside those that came
+
+
+def test_what_is_labelled_already_leaves_less_to_learn(trained):
+    """Being labelled, or labelled but not yet learned from: its copy among those that wait is worth little."""
+    labels = emt_labels(4)
+    names = add_candidates(trained, [label.atoms for label in labels], ["uncertain"] * 4)
+    twins = add_candidates(trained, [label.atoms for label in labels], ["uncertain"] * 4, task="explore-000778")
+    plain = {"generation": 1, "candidates": names}
+    keys = store(trained, labels[:1])
+    scores = do(trained, "score", plain)["scores"]
+    best = max(names, key=scores.__getitem__)
+    twin = twins[names.index(best)]
+    computed = do(trained, "score", plain | {"labelling": [twin]})["scores"]
+    assert computed[best] < 0.5 * scores[best]
+    learned = do(trained, "score", plain | {"labels": ["not read", *keys], "unseen": 1})["scores"]
+    assert learned[names[0]] < scores[names[0]]
+
+
+def test_what_was_settled_meanwhile_is_not_ranked(trained):
+    names = add_candidates(trained, [label.atoms for label in emt_labels(3)], ["uncertain"] * 3)
+    gone = {"waiting": ["explore-000555/0"], "labelling": ["explore-000556/7"]}
+    summary = do(trained, "score", {"generation": 1, "candidates": names} | gone)
+    assert list(summary["scores"]) == names
+    summary = do(trained, "score", {"generation": 1, "candidates": ["explore-000555/1"]})
+    assert summary == {"generation": 1, "scores": {}}
 
 
 # --------------------------------------------------------------------------------------------------------- train
@@ -263,6 +289,36 @@ def test_training_saves_a_generation(fresh):
     assert summary["metrics"]["epochs"] == 4
     again = do(fresh, "train", train_spec(keys), attempt=2)
     assert again["metrics"]["labels"] == 6
+
+
+def test_until_the_audit_is_large_enough_the_predecessor_tells_the_bound(trained):
+    """By labels that were new to it; the first generation has none, and a large audit has the say."""
+    labels = emt_labels(24, seed=70)
+    keys = store(trained, labels)
+    trained_on = train_spec(keys, generation=5, parent=1, unseen=18)
+    summary = do(trained, "train", trained_on)
+    card = load_potential(trained.directory.model_path(5))[1]
+    refused = list(summary["refused"])
+    assert card.force_bound.n_frames == card.energy_bound.n_frames == 18 - len(refused) > 9
+    audit = store(trained, emt_labels(12, seed=90))
+    do(trained, "assess", assess_spec(5, audit[:4], incumbent=1, unseen=4))
+    assert load_potential(trained.directory.model_path(5))[1].force_bound == card.force_bound
+    told = do(trained, "assess", assess_spec(5, audit, incumbent=1, unseen=8))
+    assert told["force_bound"]["n_frames"] == told["audit_labels"] >= 9
+    do(trained, "train", train_spec(keys, generation=6, parent=1, unseen=0))
+    assert load_potential(trained.directory.model_path(6))[1].force_bound.n_frames == 0
+
+
+def test_what_labels_cost_is_learned():
+    def label(n_atoms):
+        details = {"core_seconds": 1e-3 * n_atoms**3}
+        forces, provenance = np.zeros((n_atoms, 3)), {"details": details}
+        atoms = Atoms(f"Al{n_atoms}", positions=forces)
+        return Label(key="k", atoms=atoms, energy=0.0, forces=forces, level_of_theory="l", provenance=provenance)
+
+    # 2 ± 0.5 is believed beforehand; labels without scatter soon outweigh that.
+    assert training_data.cost_exponent([label(n) for n in range(4, 40)]) == pytest.approx(3.0, abs=0.1)
+    assert training_data.cost_exponent(emt_labels(3)) == 1.0
 
 
 def test_many_labels_are_compacted_into_shards(fresh, monkeypatch):
