@@ -148,7 +148,8 @@ class Candidates:
         """
         certain = frozenset(summary.certain)
         for identifier in identifiers:
-            entry = self.stale.pop(identifier)
+            if (entry := self.stale.pop(identifier, None)) is None:
+                continue  # its frame was lost meanwhile
             if identifier in certain:
                 self.dropped["certain"] += 1
                 self._settle(entry.candidate)
@@ -162,9 +163,11 @@ class Candidates:
         self._line_up()
 
     def keep_scores(self, identifiers: Iterable[str]) -> None:
-        """Stale candidates wait with the scores that they have: better an old score than none."""
+        """Stale candidates wait behind those that were ranked, in the order of the scores that they have."""
         for identifier in identifiers:
-            self._enqueue(self.stale.pop(identifier))
+            if (entry := self.stale.pop(identifier, None)) is not None:
+                entry.candidate.score = -1.0 / max(entry.candidate.score, 1e-9)
+                self._enqueue(entry)
 
     # -------------------------------------------------------------------------------------------- they leave
 

@@ -55,6 +55,8 @@ class Dataset:
         audit: labels for the audit.
         apart: keys of labels that are neither (a dict for its order); they are few, and stay in files of their own.
         in_training: labels that the last training was the first to see.
+        added, given, learned: labels to train on that ever came in; those of them that the last training was given; and
+            those that the promoted generation was trained on.
         refused: why a label is not used, by key; its file is kept.
         forgiven: how many of these were known when the campaign was opened.
     """
@@ -63,6 +65,9 @@ class Dataset:
     audit: LabelSet = field(default_factory=LabelSet)
     apart: dict[str, None] = field(default_factory=dict)
     in_training: int = 0
+    added: int = 0
+    given: int = 0
+    learned: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     forgiven: int = 0
 
@@ -88,6 +93,7 @@ class Dataset:
             self.apart[key] = None
         else:
             (self.audit if candidate.audit else self.training).add([key])
+            self.added += not candidate.audit
 
     def compact(self, compactions: Iterable[Compaction]) -> None:
         """Single labels were written into shards."""
@@ -98,6 +104,16 @@ class Dataset:
     def begin_training(self) -> None:
         """A training was given all labels."""
         self.in_training, self.training.unseen = self.training.unseen, 0
+        self.given = self.added
+
+    def promote(self) -> None:
+        """The generation of the last training is promoted."""
+        self.learned = self.given
+
+    @property
+    def unlearned(self) -> int:
+        """Labels to train on that the promoted generation does not know; the last ones that came in."""
+        return self.added - self.learned
 
     def give_up_training(self) -> None:
         """What the last training was the first to see, none has seen."""
@@ -106,6 +122,7 @@ class Dataset:
     def renew(self) -> None:
         """All labels to train on are new again, for the models that knew them are lost."""
         self.training.unseen = self.training.size
+        self.learned = self.added  # an earlier generation knows most of them, and nobody knows which
 
     def refuse(self, reasons: Mapping[str, str], labels: LabelSet) -> None:
         """Some of these labels are not to be used, and why, by key; those that are known as such do no harm."""

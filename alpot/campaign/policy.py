@@ -145,17 +145,18 @@ def _train(state: State, settings: PolicySettings) -> Event | None:
 
 
 def _score(state: State, settings: PolicySettings) -> Event | None:
-    if not state.candidates.stale or state.work.pending(Kind.SCORE) or not free_slots(state, settings, Kind.SCORE):
+    if state.promoted is None or not state.candidates.stale or state.work.pending(Kind.SCORE):
         return None
-    candidates, labels = state.candidates, state.dataset.training
-    is_learning = state.work.pending(Kind.TRAIN) or state.unassessed is not None
+    if not free_slots(state, settings, Kind.SCORE):
+        return None
+    candidates, dataset = state.candidates, state.dataset
     spec = {
         "generation": state.promoted,
         "candidates": list(candidates.stale),
         "waiting": candidates.ranked(candidates.waiting),
         "labelling": candidates.ranked(candidates.labelling),
-        "labels": len(labels.loose),
-        "unseen": labels.unseen + (state.dataset.in_training if is_learning else 0),
+        "labels": len(dataset.training.loose),
+        "unseen": dataset.unlearned,
     }
     return _start(state, Kind.SCORE, spec)
 
@@ -209,12 +210,13 @@ def _generation(state: State, settings: PolicySettings) -> float:
 def _has_chosen(state: State, settings: PolicySettings) -> bool:
     """Whether the promoted model has asked for its share: what waits is better chosen by the next one.
 
-    There is always work for each label worker; and a training takes the labels that it is given off the count, so that
-    labels go on beside it.
+    That is no less than one label for each worker. A training takes the labels that it is given off the count, so that
+    labels go on beside it; where it takes longer than they do, workers wait for it rather than spend more on what it
+    may make needless.
     """
     if state.promoted is None:
         return False
-    asked = state.dataset.training.unseen + state.candidates.undecided(state.candidates.labelling)
+    asked = state.dataset.training.unseen + len(state.candidates.ranked(state.candidates.labelling))
     return asked >= max(_generation(state, settings), settings.slots[settings.pool_of[Kind.LABEL]])
 
 
@@ -317,6 +319,8 @@ def _is_accurate(state: State, settings: PolicySettings) -> bool:
     found = state.assessment
     if settings.force_error is None or found is None or found.force_error is None:
         return False
+    if (found.force_error_confidence or settings.confidence) < settings.confidence:
+        return False  # the user wants to be surer than it was measured: the next assessment tells
     error = found.force_error if found.force_error_high is None else found.force_error_high
     return found.audit_labels >= settings.audit_labels and error <= settings.force_error
 
@@ -330,7 +334,7 @@ def _given_up(state: State, settings: PolicySettings) -> Ending | None:
         return None
     if curve.points < _FORECAST_POINTS or curve.last < _FORECAST_SPAN * curve.first:
         return None
-    noise = audit_noise(found.force_error, found.force_error_high, settings.confidence)
+    noise = audit_noise(found.force_error, found.force_error_high, found.force_error_confidence or settings.confidence)
     needed = curve.in_calculations(curve.forecast(settings.force_error, settings.confidence, noise))
     if needed.low is not None and needed.low <= settings.out_of_reach * settings.max_labels:
         return None
@@ -399,6 +403,7 @@ def _start_training(state: State) -> Event:
         "audit_labels": len(dataset.audit.loose),
         "refused": len(dataset.refused),
         "unseen": dataset.training.unseen,
+        "unlearned": dataset.unlearned,
         "apart_labels": len(dataset.apart),
     }
     return _start(state, Kind.TRAIN, spec)

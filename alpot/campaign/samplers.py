@@ -23,8 +23,7 @@ class Sampler:
 
     Attributes:
         walkers: that ended.
-        found: those of them that found a frame worth a label: uncertain, or the last good one before a contact or
-            blow-up. Audit frames are not counted.
+        found: those of them that met uncertainty. Audit frames are not counted, nor contacts alone.
         simulated: ps.
         recent_walkers: as ``walkers``, with what is older than the promoted generation fading away.
         recent_found: as ``found``, likewise.

@@ -191,6 +191,7 @@ class State:
         apart = payload.get("apart", [])  # older ledgers know none
         self.candidates.keys.update(keys, audit, apart)
         self.dataset.training.add(keys, payload["shards"])
+        self.dataset.added += len(keys)
         self.dataset.audit.add(audit, payload["audit_shards"])
         self.dataset.apart.update(dict.fromkeys(apart))
 
@@ -326,6 +327,7 @@ class State:
             self.promotions.append(summary.generation)
             self.assessment = summary
             self.quiet = 0.0
+            self.dataset.promote()
             self.candidates.outdate(summary.generation)
             for sampler in self.samplers.values():
                 sampler.fade()

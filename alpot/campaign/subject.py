@@ -16,6 +16,7 @@ score      ``generation``, ``candidates``: ids to be judged by this model; ``wai
 train      ``generation``: the new one; ``parent``: the promoted one or None; ``shards``: files of labels to train on;
            ``labels``: keys of those that are not in a shard; ``audit_labels``: keys of labels for the audit that are
            not in a shard (to be compacted, never to be trained on); ``unseen``: how many labels are new;
+           ``unlearned``: how many are new to the parent;
            ``refused``: keys not to be trained on; ``apart_labels``: keys of the labels that are kept apart
 assess     ``generation``; ``incumbent``: the promoted one or None; ``shards``, ``labels``: labels to train on, for the
            report; ``audit_shards``, ``audit_labels``: the audit labels, likewise; ``unseen``; ``refused``;
@@ -200,6 +201,9 @@ class Bound(Summary):
     floor: NonNegative = Field(description="eV/Å")
     confidence: float
     n_frames: int = Field(description="labels that it was learned from; 0 where it is assumed")
+    is_audited: bool = Field(
+        True, description="whether these were audit labels, or such as were new to its predecessor"
+    )
 
 
 class AssessSummary(Summary):
@@ -211,6 +215,7 @@ class AssessSummary(Summary):
     force_error_high: float | None = Field(
         None, description="what it is at most with the confidence that was asked for; older ledgers do not say"
     )
+    force_error_confidence: float | None = Field(None, description="with which force_error_high holds")
     energy_error: float | None = Field(None, description="root-mean-square error on audit labels in eV/atom")
     audit_labels: int = 0
     refused: dict[str, str] = Field(default_factory=dict, description="audit labels that are wrong: why, by key")

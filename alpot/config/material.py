@@ -118,8 +118,8 @@ class CrystalStarts(StartTable):
     interstitial_chance: Fraction = Field(0.1, description="chance that a start has one interstitial atom")
     slip_chance: Fraction = Field(
         0.0,
-        description="chance that one close-packed plane has slipped over the next, by any vector: stacking faults and"
-        " the way to them",
+        description="chance that one close-packed plane (of fcc, bcc, hcp, sc) has slipped over the next, by any"
+        " vector: stacking faults and the way to them",
     )
 
 

@@ -9,7 +9,7 @@ Gaussian well of s with the width B; the pull is strongest where s = B, and is g
 
 B follows from what the user accepts. Errors of different atoms are independent, so that s is the deviation of one
 atom's energy. It belongs to the deviation of one atom's force, σ_F, by the length on which deviations change:
-s = ℓ σ_F. So B = ℓ σ_F, with the σ_F at which a walker stops: the pull leads up to there, and not beyond.
+s = ℓ σ_F. So B = ℓ σ_F, with the σ_F that is just accepted: the pull leads to where frames become worth a label.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LENGTH = 0.5
 
 
 def width_for(accepted_deviation: float) -> float:
-    """B in eV for the mean σ_F over the atoms, in eV/Å, at which a walker stops."""
+    """B in eV for the mean σ_F over the atoms, in eV/Å, that is just accepted."""
     return _LENGTH * accepted_deviation
 
 

@@ -58,7 +58,7 @@ class Dynamics:
     Args:
         ensemble: the potential.
         settings: of the exploration.
-        accepted_deviation: mean σ_F over the atoms at which a walker stops, eV/Å, for walkers with a bias; where there
+        accepted_deviation: mean σ_F over the atoms that is just accepted, eV/Å, for walkers with a bias; where there
             is no such σ_F (zero, negative or not finite), none has.
         search: finds neighbor pairs; by default the one for the ensemble's device.
         skin: Å added to the cutoff when pairs are searched.

@@ -125,12 +125,16 @@ class Explorer:
                 continue
             if walker.wants_audit:
                 walker.audit = walker.snapshot(*dynamics.space.frame(slot), check)
+                # What is trained on must not resemble what errors are measured on.
+                walker.found = tuple(frame for frame in walker.found if check.time - frame.time >= _APART)
             if self._is_worth_a_label(walker, check):
                 walker.found += (walker.snapshot(*dynamics.space.frame(slot), check),)
-            if ending is Ending.UNCERTAIN and not walker.found:
+            if ending is Ending.UNCERTAIN and self._urgency(check) > _TOO_FAR and self._is_apart(walker, check):
                 yield self._report(walker, ending, self._last_good(dynamics, slot))
             elif ending is not None:
                 yield self._report(walker, ending, None)
+            elif len(walker.found) == _MOST_FOUND and not walker.awaits_audit:
+                yield self._report(walker, Ending.UNCERTAIN, None)
             else:
                 walker.last_good = check
                 going_on.append(slot)
@@ -142,7 +146,8 @@ class Explorer:
         is_lost = walker.is_lost(measurement.farthest, measurement.kinetic_temperature)
         if is_lost or not np.isfinite(check.max_error):
             return Ending.BLOW_UP
-        if measurement.in_contact:
+        # In a cascade atoms come close for a moment, as they should; heat and uncertainty still end it.
+        if measurement.in_contact and not walker.is_in_cascade:
             return Ending.CONTACT
         if self._urgency(check) > _FARTHEST:
             return Ending.UNCERTAIN
@@ -158,12 +163,14 @@ class Explorer:
 
         A start is as it was built: however uncertain, it has gone nowhere.
         """
-        if not 1.0 < self._urgency(check) <= (_TOO_FAR if walker.step else np.inf):
-            return False
-        if not walker.found:
-            return True
-        is_far = self._urgency(check) > _FARTHEST or check.time - walker.found[-1].time >= _APART
-        return is_far and len(walker.found) < _MOST_FOUND
+        is_worth_it = 1.0 < self._urgency(check) <= (_TOO_FAR if walker.step else np.inf)
+        return is_worth_it and len(walker.found) < _MOST_FOUND and self._is_apart(walker, check)
+
+    @staticmethod
+    def _is_apart(walker: Walker, check: Check) -> bool:
+        """Whether a frame lies apart in time from those that the walker reports already."""
+        others = [*walker.found, *([walker.audit] if walker.audit is not None else [])]
+        return all(check.time - other.time >= _APART for other in others)
 
     @staticmethod
     def _last_good(dynamics: Dynamics, slot: int) -> Snapshot | None:

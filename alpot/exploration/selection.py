@@ -33,8 +33,8 @@ from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.novelty import Information, last_layers
 
 _FRAMES_PER_BATCH = 16
-#: Frames that are chosen one after the other; those behind them keep the order that they had. More than are labelled
-#: before the next model judges them again.
+#: Frames that are chosen one after the other; those behind them keep the order that they had. Few are labelled from
+#: there before they are ranked again, which every exploration brings about.
 _MOST_CHOSEN = 200
 #: Errors that are expected to be larger than this, relative to what the user accepts, count as this: how wrong a model
 #: is where it knows nothing, it does not know either; and a few wild frames would outweigh all others.

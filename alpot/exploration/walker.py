@@ -160,8 +160,10 @@ class Walker:
             seed=int(rng.integers(2**63)),
             usual_pace=Pace(timestep=settings.timestep, friction=settings.friction),
             audit_time=float(rng.uniform(0.0, settings.max_time)) if audited else None,
-            bias=start.info.get("bias", 0.0),
         )
+        if audited:  # errors are measured on what the potential does by itself
+            start.info.pop("bias", None)
+        walker.bias = start.info.get("bias", 0.0)
         # What not every start asks for is drawn last, so that all else is the same with and without it.
         if "recoil" in start.info:
             velocities += walker._draw_recoil(start.info["recoil"], settings.check_interval, rng)
@@ -198,9 +200,12 @@ class Walker:
     @property
     def pace(self) -> Pace:
         """How it goes now."""
-        if self.cascade_pace is not None and self.step < self.cascade_steps:
-            return self.cascade_pace
-        return self.usual_pace
+        return self.cascade_pace if self.cascade_pace is not None and self.is_in_cascade else self.usual_pace
+
+    @property
+    def is_in_cascade(self) -> bool:
+        """Whether its recoil is still being passed on."""
+        return self.step < self.cascade_steps
 
     @property
     def time(self) -> float:
@@ -209,6 +214,11 @@ class Walker:
             return self.step * self.usual_pace.timestep * 1e-3
         quick = min(self.step, self.cascade_steps)
         return (quick * self.cascade_pace.timestep + (self.step - quick) * self.usual_pace.timestep) * 1e-3
+
+    @property
+    def awaits_audit(self) -> bool:
+        """Whether an audit frame is to be taken later."""
+        return self.audit is None and self.audit_time is not None
 
     @property
     def wants_audit(self) -> bool:

@@ -15,7 +15,7 @@ _INSTEAD = {
 _HOME = {
     Kind.EXPLORE: "explore",
     Kind.LABEL: "label",
-    Kind.SCORE: "train",
+    Kind.SCORE: "explore",  # what was found waits for it, and a training may take hours
     Kind.TRAIN: "train",
     Kind.ASSESS: "train",
     Kind.MEASURE: "label",  # the reference may be measured, too

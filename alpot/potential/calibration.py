@@ -35,12 +35,14 @@ class ErrorBound:
         floor: in the unit of the deviation: members that agree are not always right.
         confidence: share of errors that are meant to be covered.
         n_frames: labels that it was learned from; 0 where it is assumed.
+        is_audited: whether these were audit labels, that nobody chose.
     """
 
     slope: float = UNKNOWN_SLOPE
     floor: float = 0.0
     confidence: float = 0.9
     n_frames: int = 0
+    is_audited: bool = False
 
     def of(self, deviation: _Value) -> _Value:
         """The bound for deviations of any shape, in their unit."""
@@ -48,7 +50,7 @@ class ErrorBound:
 
     def deviation_at(self, bound: float) -> float:
         """The deviation whose bound this is; negative where even members that agree are not so sure."""
-        return bound / self.slope - self.floor
+        return bound / self.slope - self.floor if self.slope > 0.0 else float("inf")
 
     def coverage(self, deviations: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
         """Share of errors that the bound covers."""
@@ -65,8 +67,8 @@ def fit_bound(
 ) -> ErrorBound:
     """Learn a bound from labels that nothing was trained on.
 
-    An error of the kind that these are drawn from is covered with the confidence, whatever its distribution; the floor
-    makes the bound tight (it has the least pinball loss), not valid.
+    The error of a random atom, of a frame of the kind that these are drawn from, is covered with the confidence, for
+    many frames whatever the distribution. The floor makes the bound tight (it has the least pinball loss), not valid.
 
     Args:
         deviations: (n,) of the members, one per atom (or per frame, for energies).

@@ -10,7 +10,7 @@ networks of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,19 +77,15 @@ class Information:
         return cls(np.zeros((len(ensemble.elements), width, width)))
 
     @classmethod
-    def of(cls, ensemble: Ensemble, frames: Iterable[Atoms]) -> Information:
-        """Of the atoms of labelled frames, a few of which are looked at together."""
-        return cls.none(ensemble).plus(ensemble, list(frames))
-
-    def plus(self, ensemble: Ensemble, frames: Sequence[Atoms]) -> Information:
-        """With the atoms of more frames."""
-        matrices = self.matrices.copy()
+    def of(cls, ensemble: Ensemble, frames: Sequence[Atoms]) -> Information:
+        """Of the atoms of labelled frames."""
+        matrices = cls.none(ensemble).matrices
         for begin in range(0, len(frames), _FRAMES_PER_BATCH):
             layers = last_layers(ensemble, frames[begin : begin + _FRAMES_PER_BATCH])
             for element in range(len(matrices)):
                 values = layers.values[layers.species == element]
                 matrices[element] += values.T @ values
-        return Information(matrices)
+        return cls(matrices)
 
     def whitened(self, layers: Layers) -> NDArray[np.float64]:
         """(n_atoms, d) rows ψ with |ψ|² = u of each atom, and ψ·ψ′ the covariance of two atoms of one element."""

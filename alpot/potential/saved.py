@@ -272,6 +272,8 @@ def _card_of(content: dict[str, Any]) -> Card:
             pass
         case _:
             raise ValueError(f"the baseline {card.baseline!r} has no code or no hash")
+    if not -10.0 < card.cost_exponent < 10.0:
+        raise ValueError(f"cost_exponent is {card.cost_exponent}, and no power of that kind")
     if not card.calibration > 0.0:
         raise ValueError(f"calibration is {card.calibration}, and must be above 0")
     return card

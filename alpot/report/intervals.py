@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 #: Enough for the ends of a 95 % interval to be certain within a few percent of its width.
 _DRAWS = 2000
+#: Natural logarithm of the largest ratio of a limit to the mean square: three frames may tell next to nothing.
+_FARTHEST = float(np.log(1e4))
 #: Draws are made in portions of so many numbers, to bound the memory.
 _PORTION = 2_000_000
 
@@ -74,8 +76,9 @@ def _limits(squares: NDArray[np.float64], levels: tuple[float, ...], seed: int) 
         drawn = squares[rng.integers(n_frames, size=(min(portion, _DRAWS - begin), n_frames))]
         parts.append((drawn.mean(axis=1), drawn.std(axis=1)))
     means, deviations = (np.concatenate(part) for part in zip(*parts, strict=True))
-    # One frame drawn n times has no standard error; among few frames that happens.
-    told = (deviations > 0) & (means > 0)
+    # One frame drawn n times has no standard error, but for rounding; among few frames that happens.
+    told = (means > 0) & (deviations > 1e-6 * means)
     studentized = np.log(means[told] / mean) * means[told] / deviations[told]
-    logarithms = np.log(mean) - np.quantile(studentized, [1 - level for level in levels]) * deviation / mean
+    shifts = -np.quantile(studentized, [1 - level for level in levels]) * deviation / mean
+    logarithms = np.log(mean) + np.clip(shifts, -_FARTHEST, _FARTHEST)
     return [float(limit) for limit in np.sqrt(np.exp(logarithms))]

@@ -83,7 +83,7 @@ def outlook_of(stopping: Stopping, state: State) -> Outlook | None:
     )
     if curve is None:
         return known
-    noise = audit_noise(found.force_error, found.force_error_high, confidence)
+    noise = audit_noise(found.force_error, found.force_error_high, found.force_error_confidence or confidence)
     labels = None if target is None else curve.forecast(target, confidence, noise)
     return known.model_copy(
         update={

@@ -112,7 +112,10 @@ def bound_of(bound: Bound) -> str:
 
 def promise_of(bound: Bound) -> str:
     """What a bound on force errors says, and where it comes from."""
-    origin = f"learned from {plural(bound.n_frames, 'audit label')}"
+    kind = "audit label" if bound.is_audited else "label"
+    origin = f"learned from {plural(bound.n_frames, kind)}" + (
+        "" if bound.is_audited else " that its predecessor chose"
+    )
     if not bound.n_frames:
         origin = "assumed: there are too few audit labels to learn it"
     return f"at most {bound_of(bound)} with {100 * bound.confidence:.0f} % confidence, {origin}"

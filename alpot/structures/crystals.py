@@ -56,7 +56,7 @@ def build_crystal(material: Material, starts: CrystalStarts, rng: np.random.Gene
     name = str(rng.choice(starts.prototypes))
     target = int(rng.integers(starts.atoms[0], starts.atoms[1] + 1))
     atoms, text = crystal_cell(name, target, starts.atoms), name
-    if starts.slip_chance and rng.random() < starts.slip_chance:
+    if starts.slip_chance and name in SLIP_PLANES and rng.random() < starts.slip_chance:
         atoms, text = slipped_crystal(name, target, starts.atoms, rng), f"{name} slipped"
     atoms.numbers = draw_numbers(material, len(atoms), rng)
     density = draw_density(atoms.numbers, starts.density, rng)

@@ -119,7 +119,7 @@ def _atomic_volume(number: int) -> float:
     if n_atoms == 0 or "a" not in state:
         raise StructureError(
             f"the density of {symbol} at normal conditions is not known (it is no simple crystal); set density, in"
-            " g/cm³, in every table of material.starts of kind packing or crystal"
+            " g/cm³, in every table of material.starts of kind packing, crystal or surface"
         )
     shape = state.get("b/a", 1.0) * state.get("c/a", 1.0)
     if symmetry == "hcp":

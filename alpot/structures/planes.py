@@ -18,8 +18,6 @@ SLIP_PLANES: dict[str, Miller] = {
     "bcc": (1, 1, 0),
     "hcp": (0, 0, 1),
     "sc": (1, 0, 0),
-    "diamond": (1, 1, 1),
-    "a15": (1, 0, 0),
 }
 #: Lattice vectors are sought among so many multiples of the primitive ones: enough for Miller indices up to 3.
 _MULTIPLES = 6

@@ -165,7 +165,7 @@ def prospective_coverage(errors: AuditErrors, is_new: NDArray[np.bool_], bound: 
     known, new = errors.of(~is_new), errors.of(is_new)
     if not len(new.actual):
         return None
-    if len(known.counts) < bound.n_frames <= len(known.counts) + len(new.counts):
+    if bound.is_audited and bound.n_frames > len(known.counts):
         bound = known.force_bound(bound.confidence)
     share = bound.coverage(new.predicted, new.actual)
     return Coverage(share=share, n_atoms=len(new.actual), n_frames=len(new.counts))

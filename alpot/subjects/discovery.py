@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from alpot.exploration.walker import MOTION, Snapshot, WalkerReport
+from alpot.exploration.walker import MOTION, Ending, Snapshot, WalkerReport
 
 _GENERATION, _TEMPERATURE, _REASON = "generation", "temperature_K", "reason"
 #: The reason of labels that no exploration found.
@@ -69,8 +69,13 @@ def finds_by_table(reports: Sequence[WalkerReport]) -> list[dict[str, Any]]:
         {
             "table": table,
             "walkers": len(walkers),
-            "found": sum(bool(report.found or report.rewound) for report in walkers),
+            "found": sum(_has_found(report) for report in walkers),
             "simulated_time": sum(report.time for report in walkers),
         }
         for table, walkers in own.items()
     ]
+
+
+def _has_found(report: WalkerReport) -> bool:
+    """Whether a walker met uncertainty; a contact alone is none, some starts always end so."""
+    return bool(report.found) or (report.rewound is not None and report.ending is not Ending.CONTACT)

@@ -251,10 +251,11 @@ class InteratomicSubject:
         )
         known = {
             name
-            for name, provenance, urgency in zip(there, provenances, ranking.urgencies, strict=True)
-            if urgency <= 1.0 and provenance["reason"] == Ending.UNCERTAIN
+            for name, provenance, expected in zip(there, provenances, ranking.urgencies, strict=True)
+            if expected <= 1.0 and provenance["reason"] == Ending.UNCERTAIN
         }
-        scores = dict(zip(there, ranking.scores.tolist(), strict=True))
+        # Six digits order them as well, and keep the ledger small.
+        scores = {name: float(f"{score:.6g}") for name, score in zip(there, ranking.scores, strict=True)}
         return {"generation": generation, "scores": scores, "certain": [name for name in judged if name in known]}
 
     # ------------------------------------------------------------------------------------------------ train
@@ -302,7 +303,7 @@ class InteratomicSubject:
                 raise Interrupted(str(interruption), progress=progress) from interruption
         isolated = isolated_energies(self.directory, spec.get("apart_labels", []))
         arrived = [label.key for label in data.labels(without=spec["refused"])]
-        new = frozenset(arrived[max(len(arrived) - spec["unseen"], 0) :])
+        new = frozenset(arrived[max(len(arrived) - spec.get("unlearned", 0), 0) :])
         bounds = self._first_bounds(parent, [label for label in labels if label.key in new])
         folder = self._save(generation, result, labels, isolated, bounds)
         return {
@@ -430,6 +431,7 @@ class InteratomicSubject:
             "held_back": held_back,
             "force_error": errors.force,
             "force_error_high": errors.force_high(self.config.stopping.confidence),
+            "force_error_confidence": self.config.stopping.confidence,
             "energy_error": errors.energy,
             "audit_labels": len(labels),
             "refused": refused,
@@ -448,6 +450,7 @@ class InteratomicSubject:
         n_audit = len(errors.counts)
         if n_audit >= fewest_frames(confidence) or n_audit >= card.force_bound.n_frames:
             force, energy = errors.force_bound(confidence), errors.energy_bound(confidence)
+            force, energy = (replace(bound, is_audited=bound.n_frames > 0) for bound in (force, energy))
             changed = replace(changed, force_bound=force, energy_bound=energy)
         save_potential(self.directory.model_path(generation), ensemble, changed)
         return changed

@@ -106,7 +106,7 @@ def test_slips_cover_the_plane() -> None:
     assert counts == pytest.approx(np.full((2, 2), 100), abs=43)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SLIP_PLANES)
 def test_slipped_crystals_are_dense_and_apart(name: str) -> None:
     starts = CrystalStarts(prototypes=(name,), density=(2.7, 2.7), slip_chance=1.0)
     for seed in range(5):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from tiny_campaign import emt_labels
@@ -63,7 +65,7 @@ def test_calibration_never_shrinks():
 def test_bounds_are_learned_from_frames():
     bound = errors([1.0] * 12).force_bound(0.9)
     assert bound.n_frames == 12 and bound.of(1.0) == pytest.approx(3.0)
-    assert errors([1.0] * 8).force_bound(0.9) == ErrorBound()
+    assert errors([1.0] * 2).force_bound(0.9) == ErrorBound()
     energy = errors([1.0] * 12).energy_bound(0.8)
     assert (energy.n_frames, energy.confidence, energy.of(1.0)) == (12, 0.8, 0.0)
 
@@ -72,7 +74,7 @@ def test_coverage_is_that_of_new_labels():
     found, is_new = errors([1.0] * 20), np.arange(20) >= 15
     found.actual[:] = np.where(np.repeat(is_new, 4), 5.0, 3.0)
     found.actual[-3:] = 1.0
-    assert prospective_coverage(found, is_new, ErrorBound(slope=3.0, n_frames=15)) == Coverage(
+    assert prospective_coverage(found, is_new, ErrorBound(slope=3.0, n_frames=15, is_audited=True)) == Coverage(
         share=3 / 20, n_atoms=20, n_frames=5
     )
     assert prospective_coverage(found, np.zeros(20, dtype=bool), ErrorBound()) is None
@@ -82,7 +84,7 @@ def test_a_bound_that_knew_the_new_labels_is_not_tested_with_them():
     """It was learned by an attempt at the same assessment that was lost."""
     found, is_new = errors([1.0] * 20), np.arange(20) >= 15
     found.actual[:] = np.where(np.repeat(is_new, 4), 5.0, 3.0)
-    too_late = found.force_bound(0.9)
+    too_late = dataclasses.replace(found.force_bound(0.9), is_audited=True)
     assert too_late.of(1.0) == pytest.approx(5.0)
     assert prospective_coverage(found, is_new, too_late).share == 0.0
 

@@ -170,7 +170,7 @@ def _starts_table(starts: Sequence[Starts]) -> Markup:
                 f"{own.walkers:,}",
                 f"{own.simulated_ps:,.4g}",
                 f"{own.found:,}",
-                f"{own.found / own.simulated_ps:.3g}" if own.simulated_ps else NOTHING,
+                f"{100 * own.found / own.walkers:.0f} %" if own.walkers else NOTHING,
                 f"{100 * own.configured_share:.0f} %",
                 f"{100 * own.share:.0f} %",
             )
@@ -182,7 +182,7 @@ def _starts_table(starts: Sequence[Starts]) -> Markup:
         ("walkers", ""),
         ("simulated", "ps"),
         ("finds", ""),
-        ("finds per time", "1/ps"),
+        ("walkers that find", ""),
         ("configured share", ""),
         ("share now", ""),
     )
