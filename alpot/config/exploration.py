@@ -52,7 +52,7 @@ class Exploration(Table):
         0.2,
         description="the force error of its worst atom that is accepted in a frame, in eV/Å: where the bound on it,"
         " calibrated to hold with `confidence`, is larger, the frame is worth a label. A walker goes on until it is"
-        " four times as large",
+        " ten times as large",
     )
     mean_force_error: Positive = Field(
         0.08,

@@ -19,12 +19,13 @@ from alpot.potential.ensemble import Ensemble
 from alpot.store.checkpoint import Checkpoint
 from alpot.structures.contacts import closest_approach
 
-#: A walker that meets uncertainty goes on until its forces are this many times as uncertain as is accepted: it passes
-#: more that is worth a label, and forces are still good enough to stay physical.
-_FARTHEST = 4.0
+#: A walker that meets uncertainty goes on until its forces are this many times as uncertain as is accepted: where it
+#: ends at once, as all do with the first models, it passes nothing but starts. Contacts and heat end it before that
+#: where forces are no good.
+_FARTHEST = 10.0
 #: Beyond this it has left what is physical at one bound; its last good frame is then worth more than the one that it
 #: fell into.
-_TOO_FAR = 8.0
+_TOO_FAR = 20.0
 #: ps; uncertain frames of one walker lie this far apart in time, about a period of the slowest vibrations, and there
 #: are so many of them at most.
 _APART, _MOST_FOUND = 0.2, 4

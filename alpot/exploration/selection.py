@@ -1,16 +1,16 @@
 """Which of the frames that wait should be labelled first, and which of them need no label any more.
 
 A label is worth what it teaches for what it costs. What it teaches is not only how wrong its own frame is expected to
-be, but what is then known of all that waits: the networks' last layers (``alpot.potential.novelty``) tell how much of
+be, but what is then known of all that waits: the environments of atoms (``alpot.potential.novelty``) tell how much of
 the variance u of each atom a label would remove, and an atom's expected error shrinks with the root of its variance.
 So the frame is taken that removes most of the expected squared error of all atoms that wait; then the next one, given
 the first; and so on. A frame like many others is worth more than a lone oddity, and one like another that is taken
 already is worth little. Labels that the ensemble has not learned from yet, and those that are being computed, count as
 taken.
 
-This is integrated variance reduction (Cohn, Ghahramani and Jordan, J. Artif. Intell. Res. 4, 129 (1996)) with the
-Bayesian last layer of a network, greedily in batches (Ash et al., "Gone Fishing", NeurIPS 2021), and with errors in
-physical units, calibrated on labels, in place of the model's own variance.
+This is integrated variance reduction (Cohn, Ghahramani and Jordan, J. Artif. Intell. Res. 4, 129 (1996)) with a linear
+model, greedily in batches (Ash et al., "Gone Fishing", NeurIPS 2021), and with errors in physical units, calibrated on
+labels, in place of the model's own variance.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from alpot.potential.batch import Batch
 from alpot.potential.calibration import ErrorBound
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
-from alpot.potential.novelty import Information, last_layers
+from alpot.potential.novelty import Information, environments_of
 
 _FRAMES_PER_BATCH = 16
 #: Frames that are chosen one after the other; those behind them keep the order that they had. Few are labelled from
@@ -97,10 +97,10 @@ def rank(
 def _split(
     ensemble: Ensemble, information: Information, frames: Sequence[Atoms]
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
-    """Species (n_atoms,) and whitened last layers (n_atoms, d) of each frame."""
-    layers = last_layers(ensemble, frames)
+    """Species (n_atoms,) and whitened environments (n_atoms, d) of each frame."""
+    found = environments_of(ensemble, frames)
     cuts = np.cumsum([len(atoms) for atoms in frames])[:-1]
-    return np.split(layers.species, cuts), np.split(information.whitened(layers), cuts)
+    return np.split(found.species, cuts), np.split(information.whitened(found), cuts)
 
 
 def _in_turn(known: _Known, costs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -138,12 +138,12 @@ def deviations(ensemble: Ensemble, frames: Sequence[Atoms]) -> list[NDArray[np.f
 class _Known:
     """What is known of the atoms that wait, as more and more frames are labelled: one linear model per element.
 
-    With unit noise, the covariance P of a model's weights begins as the identity, for the layers are whitened.
+    With unit noise, the covariance P of a model's weights begins as the identity, for the environments are whitened.
 
     Args:
         errors: (n_atoms,) expected force errors of all atoms that wait, eV/Å.
         species: (n_atoms,) element indices of the atoms of each frame that waits.
-        rows: (n_atoms, d) whitened last layers of the atoms of each.
+        rows: (n_atoms, d) whitened environments of the atoms of each.
     """
 
     def __init__(

@@ -257,8 +257,8 @@ class Ensemble(nn.Module):
         )
 
     @torch.no_grad()
-    def last_layers(self, batch: Batch, pairs: NeighborPairs) -> NDArray[np.float64]:
-        """(n_atoms, M × width) last hidden layers of all members, side by side; see ``alpot.potential.novelty``.
+    def features(self, batch: Batch, pairs: NeighborPairs) -> NDArray[np.float64]:
+        """(n_atoms, n_features) atomic environment vectors, shifted and scaled as the networks see them.
 
         Args:
             batch: the frames.
@@ -268,16 +268,14 @@ class Ensemble(nn.Module):
             PotentialError: an element is unknown, or two atoms coincide.
         """
         geometry = Geometry.of(batch, torch.from_numpy(self.species(batch.numbers)), pairs, self.device)
-        layers = np.empty((batch.n_atoms, self.n_members * self.hidden[-1]))
+        found = np.empty((batch.n_atoms, self.aev.n_features(len(self.elements))))
         for begin in range(0, batch.n_atoms, _CENTERS_PER_PASS):
             end = min(begin + _CENTERS_PER_PASS, batch.n_atoms)
-            features = self.kernels.environments(geometry, begin, end).features
-            species = geometry.species[begin:end]
-            for index, networks in enumerate(self.networks):
-                atoms = (species == index).nonzero()[:, 0]
-                scaled = (features[atoms] - self.feature_mean[index]) / self.feature_scale[index]
-                layers[begin + atoms.cpu().numpy()] = networks.last_layer(scaled).flatten(1).cpu().numpy()
-        return layers
+            species = geometry.species[begin:end].long()
+            raw = self.kernels.environments(geometry, begin, end).features
+            scaled = (raw - self.feature_mean[species]) / self.feature_scale[species]
+            found[begin:end] = scaled.cpu().numpy()
+        return found
 
     @torch.no_grad()
     def _evaluate_pass(

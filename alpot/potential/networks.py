@@ -61,19 +61,6 @@ class ElementNetworks(nn.Module):
             weight[member] = drawn.to(weight)
             bias[member] = 0.0
 
-    def last_layer(self, features: Tensor) -> Tensor:
-        """(n_atoms, M, width) what the last hidden layers say: the outputs are linear in it.
-
-        Args:
-            features: (n_atoms, n_features).
-        """
-        *weights, last_weight = self.weights
-        *biases, _ = self.biases
-        x = features.expand(len(last_weight), *features.shape)
-        for weight, bias in zip(weights, biases, strict=True):
-            x, _ = activate(self.activation, torch.baddbmm(bias, x, weight))
-        return x.transpose(0, 1)
-
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and their gradients.
 

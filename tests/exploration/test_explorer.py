@@ -67,7 +67,7 @@ def frames_of(report: WalkerReport) -> list[Snapshot]:
 
 @pytest.mark.parametrize(
     "limits",
-    [{"max_force_error": 0.006}, {"density_end": (60.0, 60.0), "max_time": 0.2, "contact_factor": 0.7}],
+    [{"max_force_error": 0.0006}, {"density_end": (60.0, 60.0), "max_time": 0.2, "contact_factor": 0.7}],
     ids=["uncertain", "contact"],
 )
 def test_what_becomes_of_a_walker_does_not_depend_on_the_others(make_ensemble, settings_of, crystal, limits):
@@ -162,7 +162,7 @@ def test_what_is_trained_on_lies_apart_from_what_errors_are_measured_on(make_ens
 def test_a_walker_that_went_too_far_at_once_is_rewound(make_ensemble, settings_of, crystal, monkeypatch):
     """Between two checks it leaves what is known altogether: the frame before says more than the one it fell into."""
     settings = settings_of(max_force_error=0.1, max_time=0.5, check_interval=5, contact_factor=0.05)
-    errors = iter([0.05, 0.05, 0.9])
+    errors = iter([0.05, 0.05, 2.5])
     sudden = ErrorBound(slope=1.0)
     monkeypatch.setattr(ErrorBound, "of", lambda *_: next(pair))
     pair = (error for error in errors for _ in range(2))  # mean and largest at each check

@@ -6,7 +6,7 @@ import pytest
 from alpot.config import Exploration
 from alpot.exploration.selection import rank
 from alpot.potential.calibration import ErrorBound
-from alpot.potential.novelty import INFORMATION, Information, last_layers
+from alpot.potential.novelty import INFORMATION, Information, environments_of
 
 LIMITS = Exploration(max_force_error=0.01, mean_force_error=0.01)
 BOUND = ErrorBound(slope=2.0)
@@ -47,8 +47,10 @@ def test_what_is_being_labelled_counts_as_known(ensemble, frames):
 
 def test_labels_that_were_trained_on_leave_less_to_learn(ensemble, frames):
     """The more labels of a kind, the smaller the variance: as 1/n for n equal ones."""
-    layers = last_layers(ensemble, frames[:1])
-    few, many = (np.square(Information.of(ensemble, [frames[0]] * count).whitened(layers)).sum() for count in (10, 100))
+    environments = environments_of(ensemble, frames[:1])
+    few, many = (
+        np.square(Information.of(ensemble, [frames[0]] * count).whitened(environments)).sum() for count in (10, 100)
+    )
     assert many / few == pytest.approx(0.1)
     assert few <= len(frames[0]) / 10  # an atom has a variance of 1 at most after its own label, of 1/10 after ten
 
