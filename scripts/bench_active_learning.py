@@ -5,7 +5,7 @@ The truth is a reference that costs nothing: the published ANI-Al from ``../shar
 file. The error is that on frames of the reference's own dynamics, which no policy sees (``active_learning/frames.py``);
 the rules are in ``active_learning/policies.py`` and ``alpot_policy.py``. Each run leaves a part in the folder
 ``--work``; parts are merged into ``--output``, from which tables and the figure beside it follow. Usage:
-``scripts/bench_active_learning.py [--reference ani] [--policies all] [--seeds 0 1 2] [--labels 200] [--processes 2]``.
+``scripts/bench_active_learning.py [--reference ani] [--policies all] [--seeds 0 1 2] [--labels 135] [--processes 2]``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=[*POLICIES], metavar="POLICY")
     parser.add_argument("--ablations", action="store_true", help="and alpot without each of its parts")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--labels", type=int, default=200, help="budget of each run")
+    parser.add_argument("--labels", type=int, default=135, help="budget of each run")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a smoke test: tiny networks, a few frames")
     parser.add_argument("--summarise", action="store_true", help="run nothing; merge, print and draw what is there")

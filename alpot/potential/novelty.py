@@ -1,10 +1,10 @@
 """How new an atomic environment is: the variance of a Bayesian linear model of the descriptor, of unit noise.
 
 After labels whose atoms have the environment vectors Φ, the variance of such a model at φ is u = φᵀ(ΦᵀΦ + λ)⁻¹φ: small
-where labels are many, large where there are none. It is the extrapolation grade of linear potentials, which moment tensor
-potentials choose their training sets by (Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171 (2017), section 2), and
-the leverage of linear regression. The matrix ΦᵀΦ is all that has to be kept of any number of labels. Environment vectors
-are those that the networks see, and a constant; each element has a matrix of its own, as it has networks of its own.
+where labels are many, large where there are none. It is the leverage of linear regression, and the extrapolation grade
+by which moment tensor potentials choose their training sets (Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171
+(2017)). The matrix ΦᵀΦ is all that has to be kept of any number of labels. Environment vectors are those that the
+networks see, and a constant; each element has a matrix of its own, as it has networks of its own.
 
 The networks' last hidden layers in place of the descriptor were tried, too, and choose no better.
 """

@@ -35,7 +35,7 @@ COMPRESSED = CrystalStarts.model_validate(CRYSTALS.model_dump() | {"weight": 1.0
 BIASED = CrystalStarts.model_validate(CRYSTALS.model_dump() | {"weight": 1.0, "bias": 0.5})
 ALPOT_MATERIAL = Material(elements=("Al",), starts=(*MATERIAL.starts, COMPRESSED, BIASED))
 POTENTIAL = Potential(members=4, hidden=(48, 32))
-TRAINING = Training(max_epochs=80, learning_rate=4e-3, stress_weight=0.3, validation_blocks=1, test_blocks=0)
+TRAINING = Training(max_epochs=240, learning_rate=4e-3, stress_weight=0.3, validation_blocks=1, test_blocks=0)
 EXPLORATION = Exploration(
     walkers=8,
     timestep=3.0,
