@@ -168,6 +168,7 @@ def test_one_model_asks_for_a_generation_of_labels_and_for_no_more():
 
 def test_what_was_found_is_ranked_among_all_that_waits():
     state = waiting(running(unseen=1), 3)
+    state.dataset.added = 1  # and learned by no model
     state.apply(decide(state, settings()))
     state.candidates.add([Candidate(id="new", key="new", score=9.0, reason="uncertain")], 1)
     spec = {"generation": 1, "candidates": ["new"], "waiting": ["c0", "c1"], "labelling": ["c2"]}
@@ -188,6 +189,57 @@ def test_stale_candidates_are_scored_in_one_task():
     kind, spec = started(decide(state, settings()))
     assert kind == "score" and spec["candidates"] == ["c0", "c1", "c2"] and spec["waiting"] == []
     assert all_decisions(state, settings(workers=2)) == ["score", "explore"]
+
+
+def test_labels_that_the_promoted_model_does_not_know_are_told():
+    """Those since its training, and those of a later generation that was not promoted."""
+    state = running(generations=1, labels=0)
+    labels = iter(range(99))
+
+    def label(count: int) -> None:
+        for _ in range(count):
+            name = f"x{next(labels)}"
+            state.candidates.give([Candidate(id=name, key=name, score=1.0, reason="given")], "")
+            task = Task(state.work.next_id(Kind.LABEL), Kind.LABEL, {"candidate": name})
+            state.apply(events.task_started(task))
+            made = {"candidate": name, "key": name, "outcome": "labelled", "path": "labels/x.h5", "checksum": "0"}
+            state.apply(events.task_finished(task, made, 1.0))
+
+    def generation(number: int, *, promote: bool) -> None:
+        task = Task(state.work.next_id(Kind.TRAIN), Kind.TRAIN, {"generation": number})
+        state.apply(events.task_started(task))
+        label(1)  # meanwhile
+        state.apply(events.task_finished(task, {"generation": number, "path": "p", "checksum": "0"}, 1.0))
+        spec = {"generation": number, "final": False, "unseen": 0}
+        task = Task(state.work.next_id(Kind.ASSESS), Kind.ASSESS, spec)
+        state.apply(events.task_started(task))
+        state.apply(events.task_finished(task, {"generation": number, "promote": promote}, 1.0))
+
+    label(5)
+    generation(2, promote=True)
+    assert state.dataset.unlearned == 1
+    label(3)
+    generation(3, promote=False)
+    assert state.dataset.unlearned == 5
+    generation(4, promote=True)
+    assert state.dataset.unlearned == 1
+    assert list(state.dataset.training.loose)[-state.dataset.unlearned :] == ["x10"]
+
+
+def test_candidates_whose_frames_were_lost_while_they_were_judged_do_no_harm():
+    state = waiting(running(), 2, stale=True)
+    decision = decide(state, settings())
+    state.apply(decision)
+    state.candidates.lose_frames({""})
+    summary = {"generation": 1, "scores": {"c0": 1.0, "c1": 2.0}}
+    state.apply(events.task_finished(Task.load(decision.payload), summary, 1.0))
+    assert state.candidates.next is None
+
+
+def test_without_a_model_nothing_is_ranked():
+    state = waiting(running(promotions=[1]), 2, stale=True)
+    state.apply(events.models_lost([1]))
+    assert "score" not in all_decisions(state, settings(workers=3))
 
 
 def test_a_ledger_whose_finds_were_labelled_as_they_came_is_understood():

@@ -115,7 +115,7 @@ def learned(state: State, generation: int, labels: int, error: float | None, *, 
     """A generation with so many more labels, trained and assessed."""
     found = [candidate(f"{generation}-{number}", 1.0) for number in range(labels)]
     explored(state, found, generation=state.promoted)
-    state.candidates.waiting.update({name: state.candidates.stale.pop(name) for name in [*state.candidates.stale]})
+    state.candidates.keep_scores([*state.candidates.stale])
     for _ in range(labels):
         labelled(state)
     task = Task(state.work.next_id(Kind.TRAIN), Kind.TRAIN, {"generation": generation})
