@@ -27,8 +27,8 @@ SIZES = [(1, 1, 1), (2, 1, 1), (1, 1, 1), (2, 2, 1), (1, 2, 1), (1, 1, 1), (2, 1
 #: What the walkers go through: settings and strength of the potential (eV), and the endings that occur.
 CASES = {
     "one walker": ({"walkers": 1, "audit_share": 0.5, "max_time": 0.01}, {Ending.FINISHED}),
-    "several": ({"walkers": 3, "audit_share": 0.5, "max_force_error": 0.03}, {Ending.FINISHED, Ending.UNCERTAIN}),
-    "all at once": ({"walkers": 9, "audit_share": 0.5, "max_force_error": 0.03}, {Ending.FINISHED, Ending.UNCERTAIN}),
+    "several": ({"walkers": 3, "audit_share": 0.5, "max_force_error": 0.003}, {Ending.FINISHED, Ending.UNCERTAIN}),
+    "all at once": ({"walkers": 9, "audit_share": 0.5, "max_force_error": 0.003}, {Ending.FINISHED, Ending.UNCERTAIN}),
     "compressed": (
         {"density_end": (2.0, 60.0), "max_time": 0.05, "contact_factor": 0.75, "audit_share": 0.9},
         {Ending.CONTACT, Ending.FINISHED},
