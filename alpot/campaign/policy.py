@@ -210,14 +210,14 @@ def _generation(state: State, settings: PolicySettings) -> float:
 def _has_chosen(state: State, settings: PolicySettings) -> bool:
     """Whether the promoted model has asked for its share: what waits is better chosen by the next one.
 
-    That is no less than one label for each worker. A training takes the labels that it is given off the count, so that
-    labels go on beside it; where it takes longer than they do, workers wait for it rather than spend more on what it
-    may make needless.
+    That is a generation, and one label for each worker beside it, so that none is idle when a training begins, which
+    takes the labels that it is given off the count. Where it takes longer than they do, workers wait for it rather than
+    spend more on what it may make needless.
     """
     if state.promoted is None:
         return False
     asked = state.dataset.training.unseen + len(state.candidates.ranked(state.candidates.labelling))
-    return asked >= max(_generation(state, settings), settings.slots[settings.pool_of[Kind.LABEL]])
+    return asked >= _generation(state, settings) + settings.slots[settings.pool_of[Kind.LABEL]]
 
 
 def _stock(settings: PolicySettings) -> int:

@@ -383,7 +383,8 @@ class InteratomicSubject:
                 "labels_sha256": _hash_of(labels),
             },
             isolated_atoms=isolated,
-            cost_exponent=cost_exponent(labels),
+            # Measured times differ from run to run; where labels cost nothing, decisions should not.
+            cost_exponent=1.0 if self.reference.is_cheap else cost_exponent(labels),
             force_bound=bounds[0],
             energy_bound=bounds[1],
         )

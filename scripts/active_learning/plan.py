@@ -120,7 +120,7 @@ def quick(n_labels: int) -> Plan:
         schedule=schedule_up_to(n_labels, first=max(4, n_labels // 2)),
         potential=Potential(members=2, hidden=(12,)),
         training=plan.training.model_copy(update={"max_epochs": 4, "blocks": 4}),
-        exploration=plan.exploration.model_copy(update={"max_time": 0.1, "walkers": 4}),
+        exploration=plan.exploration.model_copy(update={"max_time": 0.1, "walkers": 4, "audit_share": 0.25}),
         rounds=3,
         bench=BenchSize(runs=1, frames=1),
         stability_time=0.05,

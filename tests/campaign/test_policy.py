@@ -147,20 +147,21 @@ def test_exploration_is_at_most_one_generation_ahead_of_training():
     # The more a model has seen, the less it is outdated by as many labels.
     grown = running(generations=2, unassessed=2, unseen=6, labels=100)
     assert all_decisions(grown, busy) == ["assess", "explore"]
-    # What waits is better chosen by the next model, too.
-    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=6), 1), busy) == ["assess"]
-    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=5), 2), busy) == ["assess", "label"]
+    # What waits is better chosen by the next model, too, but for one label for each worker.
+    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=8), 1), busy) == ["assess"]
+    assert all_decisions(waiting(running(generations=2, unassessed=2, unseen=7), 2), busy) == ["assess", "label"]
 
 
-def test_one_model_asks_for_a_generation_of_labels_and_for_no_more():
+def test_one_model_asks_for_a_generation_of_labels_and_for_little_more():
     some = settings(workers=9, labels_per_generation=4)
     pools = dict.fromkeys(Kind, "gpu") | {Kind.LABEL: "cpu"}
     split = replace(some, slots={"cpu": 3, "gpu": 1}, pool_of=pools)
-    state = waiting(running(unseen=2), 8)
-    assert all_decisions(state, split).count("label") == 2
-    # Audit labels are no choice of a model, and each label worker has work.
-    audit = [Candidate(id=f"a{n}", key=f"a{n}", score=0.0, reason="audit", audit=True) for n in range(2)]
-    state.candidates.add(audit, 1)
+    state = waiting(running(generations=2, unassessed=2, unseen=5), 8)
+    assert all_decisions(state, split).count("label") == 2  # 4 and one for each of 3 workers
+    # Audit labels are no choice of a model.
+    state.candidates.add(
+        [Candidate(id=f"a{n}", key=f"a{n}", score=0.0, reason="audit", audit=True) for n in range(2)], 1
+    )
     assert all_decisions(state, split) == ["label"]
     many = replace(some, slots={"cpu": 6, "gpu": 1}, pool_of=pools)
     assert all_decisions(waiting(running(), 8), many).count("label") == 6

@@ -34,7 +34,7 @@ def test_on_a_terminal_the_last_picture_stays(make):
     shown = watch(make(), terminal=True)
     assert "\x1b[?25h" in shown  # the cursor is back
     last = ESCAPES.sub("", shown).split("╭─")[-1]
-    for text in ("generation 5", "40 of 40 calculations", "8 audit", "18 uncertain", "18/24/27", "budget of 40 labels"):
+    for text in ("generation 5", "40 of 40 calculations", "9 audit", "21 uncertain", "18/24/27", "budget of 40 labels"):
         assert text in last, text
     assert "0 running" in last
 

@@ -94,7 +94,7 @@ def test_medians_count_runs_that_never_got_there():
 
 
 def test_schedules_grow_evenly_to_the_budget():
-    assert schedule_up_to(200) == (20, 30, 45, 68, 102, 153, 200)
+    assert schedule_up_to(200) == (40, 60, 90, 135, 200)
     assert schedule_up_to(20) == (20,)
 
 

@@ -152,7 +152,7 @@ def test_walkers_for_the_audit_give_frames_that_are_certain_too(campaign):
         ("\nmean_force_error = 0.1", "\nmean_force_error = 1e3"),
         ("audit_share = 0.25", "audit_share = 0.9"),
     )
-    summary = do(InteratomicSubject(campaign.path), "explore", {"generation": 3})
+    summary = do(InteratomicSubject(campaign.path), "explore", {"generation": 1})
     audits = [candidate for candidate in summary["candidates"] if candidate["audit"]]
     assert audits and all(candidate["reason"] == "audit" and candidate["score"] < 1 for candidate in audits)
     assert summary["simulated_time"] > 0
@@ -295,7 +295,7 @@ def test_until_the_audit_is_large_enough_the_predecessor_tells_the_bound(trained
     """By labels that were new to it; the first generation has none, and a large audit has the say."""
     labels = emt_labels(24, seed=70)
     keys = store(trained, labels)
-    trained_on = train_spec(keys, generation=5, parent=1, unseen=18)
+    trained_on = train_spec(keys, generation=5, parent=1, unlearned=18)
     summary = do(trained, "train", trained_on)
     card = load_potential(trained.directory.model_path(5))[1]
     refused = list(summary["refused"])
@@ -305,7 +305,7 @@ def test_until_the_audit_is_large_enough_the_predecessor_tells_the_bound(trained
     assert load_potential(trained.directory.model_path(5))[1].force_bound == card.force_bound
     told = do(trained, "assess", assess_spec(5, audit, incumbent=1, unseen=8))
     assert told["force_bound"]["n_frames"] == told["audit_labels"] >= 9
-    do(trained, "train", train_spec(keys, generation=6, parent=1, unseen=0))
+    do(trained, "train", train_spec(keys, generation=6, parent=1, unlearned=0))
     assert load_potential(trained.directory.model_path(6))[1].force_bound.n_frames == 0
 
 
