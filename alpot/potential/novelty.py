@@ -16,20 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 from ase import Atoms
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from scipy.linalg import solve_triangular
 
-from alpot.errors import PotentialError
+from alpot.errors import StorageError
 from alpot.potential.batch import Batch
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
-from alpot.potential.plain_files import read_plain
+from alpot.store.container import pack, unpack
 from alpot.store.files import publish
 
-INFORMATION = "information.safetensors"
+INFORMATION = "information.h5"
+_KIND = "information"
 #: λ relative to the mean eigenvalue of ΦᵀΦ: directions in which all labels together vary less than this are unknown.
 _REGULARIZATION = 1e-6
 _FRAMES_PER_BATCH = 16
@@ -103,7 +102,7 @@ class Information:
 
     def write(self, folder: Path) -> None:
         """Put it beside the weights of the ensemble."""
-        publish(folder / INFORMATION, safetensors.numpy.save({"information": self.matrices}))
+        publish(folder / INFORMATION, pack(_KIND, {"information": (self.matrices, "")}, {}))
 
     @classmethod
     def read(cls, folder: Path, ensemble: Ensemble) -> Information:
@@ -112,12 +111,9 @@ class Information:
         It only helps to rank what waits: nothing that was paid for is lost with it.
         """
         none = cls.none(ensemble)
-        path = folder / INFORMATION
-        if not path.exists():
-            return none
         try:
-            matrices = safetensors.numpy.load(read_plain(path, 2 * none.matrices.nbytes + 2**12))["information"]
-        except (PotentialError, SafetensorError, KeyError, ValueError):
+            matrices = unpack(folder / INFORMATION, _KIND).arrays["information"]
+        except (StorageError, KeyError):
             return none
         is_whole = matrices.shape == none.matrices.shape and matrices.dtype == np.float64
         return cls(matrices) if is_whole and np.isfinite(matrices).all() else none

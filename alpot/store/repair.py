@@ -36,6 +36,7 @@ _VERIFIERS: dict[str, Verifier] = {
     "tasks/*/*/checkpoint-*.h5": partial(verify, kind="checkpoint"),
     "tasks/*/*/result.json": verify_json,
     "models/*/*.json": verify_json,
+    "models/*/information.h5": partial(verify, kind="information"),
     "assessments/*.json": verify_json,
     "properties/*.json": verify_json,
     "measurements/*.json": verify_json,
