@@ -26,13 +26,12 @@ from scipy.linalg import cho_factor, cho_solve
 
 from alpot.config import Exploration
 from alpot.exploration.uncertainty import force_deviation, urgency
-from alpot.potential.batch import Batch
+from alpot.potential.batch import Batch, in_portions
 from alpot.potential.calibration import ErrorBound
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
 from alpot.potential.novelty import Information, environments_of
 
-_FRAMES_PER_BATCH = 16
 #: Frames that are chosen one after the other; those behind them keep the order that they had. Few are labelled from
 #: there before they are ranked again, which every exploration brings about.
 _MOST_CHOSEN = 200
@@ -128,8 +127,8 @@ def _in_turn(known: _Known, costs: NDArray[np.float64]) -> NDArray[np.float64]:
 def deviations(ensemble: Ensemble, frames: Sequence[Atoms]) -> list[NDArray[np.float64]]:
     """σ_F,i of the atoms of each frame, (n_atoms,) eV/Å."""
     found: list[NDArray[np.float64]] = []
-    for begin in range(0, len(frames), _FRAMES_PER_BATCH):
-        batch = Batch.from_atoms(frames[begin : begin + _FRAMES_PER_BATCH])
+    for some in in_portions(frames):
+        batch = Batch.from_atoms(some)
         result = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
         found += np.split(force_deviation(result.forces), batch.offsets[1:-1])
     return found

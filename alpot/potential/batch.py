@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 from alpot.errors import PotentialError
+
+#: Frames that are evaluated together where there may be any number of them; bounds the memory that takes.
+_FRAMES_AT_ONCE = 16
+
+_Frame = TypeVar("_Frame")
+
+
+def in_portions(frames: Sequence[_Frame]) -> Iterator[Sequence[_Frame]]:
+    """Frames, or labels, as many at a time as are evaluated together."""
+    for begin in range(0, len(frames), _FRAMES_AT_ONCE):
+        yield frames[begin : begin + _FRAMES_AT_ONCE]
 
 
 @dataclass(frozen=True, kw_only=True)

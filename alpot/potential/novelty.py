@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from alpot.errors import StorageError
-from alpot.potential.batch import Batch
+from alpot.potential.batch import Batch, in_portions
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
 from alpot.store.container import pack, unpack
@@ -31,7 +31,6 @@ INFORMATION = "information.h5"
 _KIND = "information"
 #: λ relative to the mean eigenvalue of ΦᵀΦ: directions in which all labels together vary less than this are unknown.
 _REGULARIZATION = 1e-6
-_FRAMES_PER_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +53,8 @@ def environments_of(ensemble: Ensemble, frames: Sequence[Atoms]) -> Environments
         PotentialError: an element is unknown, or two atoms coincide.
     """
     parts = [np.empty((0, _width(ensemble)))]
-    for begin in range(0, len(frames), _FRAMES_PER_BATCH):
-        batch = Batch.from_atoms(frames[begin : begin + _FRAMES_PER_BATCH])
+    for some in in_portions(frames):
+        batch = Batch.from_atoms(some)
         features = ensemble.features(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
         parts.append(np.hstack([features, np.ones((len(features), 1))]))
     numbers = np.concatenate([np.empty(0, np.int64), *(atoms.numbers for atoms in frames)]).astype(np.int64)
@@ -82,8 +81,8 @@ class Information:
     def of(cls, ensemble: Ensemble, frames: Sequence[Atoms]) -> Information:
         """Of the atoms of labelled frames."""
         matrices = cls.none(ensemble).matrices
-        for begin in range(0, len(frames), _FRAMES_PER_BATCH):
-            found = environments_of(ensemble, frames[begin : begin + _FRAMES_PER_BATCH])
+        for some in in_portions(frames):
+            found = environments_of(ensemble, some)
             for element in range(len(matrices)):
                 vectors = found.vectors[found.species == element]
                 matrices[element] += vectors.T @ vectors

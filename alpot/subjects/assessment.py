@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpot.exploration.uncertainty import calibration_factor, force_deviation
-from alpot.potential.batch import Batch
+from alpot.potential.batch import Batch, in_portions
 from alpot.potential.calibration import ErrorBound, fit_bound
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.neighbors import NeighborSearch
 from alpot.report.intervals import rms_upper_limit
 from alpot.store.labels import Label
-
-_FRAMES_PER_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +106,7 @@ class Coverage:
 def audit_errors(ensemble: Ensemble, labels: Sequence[Label]) -> AuditErrors:
     """Compare the ensemble's mean with labels."""
     squares, energies, deviations, forces, predicted, actual = [], [], [], [], [], []
-    for begin in range(0, len(labels), _FRAMES_PER_BATCH):
-        chunk = labels[begin : begin + _FRAMES_PER_BATCH]
+    for chunk in in_portions(labels):
         batch = Batch.from_atoms([label.atoms for label in chunk])
         result = ensemble.evaluate(batch, NeighborSearch(ensemble.cutoff).pairs(batch))
         forces.append(result.forces.mean(axis=0))

@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from alpot.potential.batch import Batch
+from alpot.potential.batch import Batch, in_portions
 from alpot.potential.ensemble import Ensemble
 from alpot.potential.kernels import Geometry
 from alpot.potential.neighbors import NeighborSearch
@@ -25,7 +25,6 @@ from alpot.subjects.discovery import discovery_of
 from alpot.subjects.imports import is_imported
 from alpot.subjects.training_data import Dataset
 
-_FRAMES_PER_BATCH = 16
 #: More digits than a screen has pixels.
 _DIGITS = 5
 #: Energies in eV have all-electron offsets, so that their decimals count rather than their digits.
@@ -99,10 +98,9 @@ def _point(item: Known, x: float, y: float) -> MapPoint:
 
 def mean_environments(ensemble: Ensemble, frames: Sequence[Atoms]) -> NDArray[np.float64]:
     """(n_frames, n_features) mean over the atoms of each frame of their atomic environment vectors."""
-    batches = [frames[begin : begin + _FRAMES_PER_BATCH] for begin in range(0, len(frames), _FRAMES_PER_BATCH)]
     none = np.zeros((0, ensemble.aev.n_features(len(ensemble.elements))))
     with single_threaded_torch() as n_threads:
-        return np.concatenate([none, *in_order(partial(_means, ensemble), batches, n_threads)])
+        return np.concatenate([none, *in_order(partial(_means, ensemble), in_portions(frames), n_threads)])
 
 
 def _means(ensemble: Ensemble, frames: Sequence[Atoms]) -> NDArray[np.float64]:

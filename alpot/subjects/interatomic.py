@@ -25,7 +25,6 @@ from alpot.config import Campaign
 from alpot.config_file import read_campaign
 from alpot.errors import Interrupted
 from alpot.exploration.explorer import Ending, Explorer, WalkerReport
-from alpot.exploration.selection import rank
 from alpot.exploration.uncertainty import urgency
 from alpot.potential.baseline import Baseline
 from alpot.potential.calculator import AlpotCalculator
@@ -49,8 +48,9 @@ from alpot.subjects.configuration_map import known_labels
 from alpot.subjects.discovery import finds_by_table, provenance_of
 from alpot.subjects.generation_properties import lost_properties, measure_generation
 from alpot.subjects.isolated_atoms import isolated_energies
-from alpot.subjects.label_task import Method, make_label, read_candidate, read_candidates
+from alpot.subjects.label_task import Method, make_label, read_candidate
 from alpot.subjects.portrait import portrait
+from alpot.subjects.ranking import rank_candidates
 from alpot.subjects.screening import screen, screen_after
 from alpot.subjects.specimens import potential_identity
 from alpot.subjects.training_data import LABELS_PER_SHARD, Dataset, compact, cost_exponent
@@ -225,38 +225,9 @@ class InteratomicSubject:
     # ------------------------------------------------------------------------------------------------ score
 
     def _score(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """Rank candidates among all that wait, and tell which of them are known by now.
-
-        A frame that was kept because its walker ran into a contact or blew up was certain when it was found; what is
-        wrong came after it. So it stays, whatever the new model says of it.
-        """
-        generation, judged = spec["generation"], spec["candidates"]
-        there = read_candidates(self.directory, [*judged, *spec.get("waiting", [])])
-        if not there:
-            return {"generation": generation, "scores": {}}
-        frames, provenances = zip(*there.values(), strict=True)
-        ensemble, card = self.potential(generation)
-        ensemble.baseline = None  # common to all members, it does not change how far they disagree
-        unseen = spec.get("labels", [])[-spec["unseen"] :] if spec.get("unseen") else []
-        unlearned = Dataset.read(self.directory, [], unseen).single
-        taken = read_candidates(self.directory, spec.get("labelling", [])).values()
-        ranking = rank(
-            frames,
-            ensemble,
-            card.force_bound,
-            self.config.exploration,
-            information=Information.read(self.directory.model_path(generation), ensemble),
-            taken=[*(label.atoms for label in unlearned), *(atoms for atoms, _ in taken)],
-            cost_exponent=card.cost_exponent,
-        )
-        known = {
-            name
-            for name, provenance, expected in zip(there, provenances, ranking.urgencies, strict=True)
-            if expected <= 1.0 and provenance["reason"] == Ending.UNCERTAIN
-        }
-        # Six digits order them as well, and keep the ledger small.
-        scores = {name: float(f"{score:.6g}") for name, score in zip(there, ranking.scores, strict=True)}
-        return {"generation": generation, "scores": scores, "certain": [name for name in judged if name in known]}
+        """Rank candidates among all that wait, and tell which of them are known by now."""
+        ensemble, card = self.potential(spec["generation"])
+        return rank_candidates(self.directory, spec, ensemble, card, self.config.exploration)
 
     # ------------------------------------------------------------------------------------------------ train
 
@@ -302,8 +273,7 @@ class InteratomicSubject:
                 progress = len(result.history) + interruption.progress
                 raise Interrupted(str(interruption), progress=progress) from interruption
         isolated = isolated_energies(self.directory, spec.get("apart_labels", []))
-        arrived = [label.key for label in data.labels(without=spec["refused"])]
-        new = frozenset(arrived[max(len(arrived) - spec.get("unlearned", 0), 0) :])
+        new = data.latest(spec.get("unlearned", 0), without=spec["refused"])
         bounds = self._first_bounds(parent, [label for label in labels if label.key in new])
         folder = self._save(generation, result, labels, isolated, bounds)
         return {
@@ -406,8 +376,7 @@ class InteratomicSubject:
         labels = data.labels(without={*spec["refused"], *refused})
         errors = audit_errors(ensemble, labels)
         before = errors if incumbent in (None, generation) else audit_errors(judge[0], labels)
-        arrived = [label.key for label in data.labels(without=spec["refused"])]
-        new = frozenset(arrived[max(len(arrived) - spec["unseen"], 0) :])
+        new = data.latest(spec["unseen"], without=spec["refused"])
         is_new = np.array([label.key in new for label in labels], dtype=bool)
         coverage = {} if incumbent is None else _coverage(incumbent, before, is_new, judge[1])
         if not errors.is_finite:

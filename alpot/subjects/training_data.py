@@ -59,6 +59,11 @@ class Dataset:
         left_out = frozenset(without)
         return [label for label in (*self.in_shards, *self.single) if label.key not in left_out]
 
+    def latest(self, count: int, without: Collection[str]) -> frozenset[str]:
+        """Keys of the labels that came in last, ``count`` of them at most, without those with the keys ``without``."""
+        keys = [label.key for label in self.labels(without)]
+        return frozenset(keys[max(len(keys) - count, 0) :])
+
     def beyond(self, residuals: Residuals | None, without: Collection[str]) -> dict[str, str]:
         """Labels of which the baseline has no answer: why they cannot be used, by key; none where there is none."""
         return {} if residuals is None else residuals.without_baseline(self.labels(without))

@@ -41,7 +41,7 @@ def test_what_is_being_labelled_counts_as_known(ensemble, frames):
     plain = rank(frames[2:], ensemble, BOUND, LIMITS, information=known)
     after = rank(frames[2:], ensemble, BOUND, LIMITS, information=known, taken=[frames[5].copy()])
     assert after.scores[3] < 0.4 * plain.scores[3]
-    assert (after.scores <= plain.scores * (1 + 1e-9)).all() or after.scores.argmax() != plain.scores.argmax()
+    assert after.scores.max() < plain.scores.max()  # what it would have taught of the others is known, too
     np.testing.assert_allclose(after.urgencies, plain.urgencies)  # what a model knows does not depend on the queue
 
 
@@ -87,7 +87,7 @@ def test_one_of_many_is_worth_more_than_a_lone_one(ensemble, crystal):
     scores = rank([*kind, lone], ensemble, even, LIMITS, information=Information.none(ensemble)).scores
     order = np.argsort(-scores)
     assert order[0] < 5 and scores[order[0]] > scores[5]
-    assert order[1] == 5 or scores[5] > 0.5 * scores[order[1]]
+    assert order[1] == 5
 
 
 def test_a_small_cell_with_the_same_environments_comes_first(ensemble, crystal):
